@@ -1,0 +1,321 @@
+//! Records on their way into the log: one buffer, in the encoding that the sled log stores.
+//!
+//! A record is encoded as: flags (1 byte); the key's length and bytes, if it has one; the zigzag
+//! difference of its arrival in milliseconds to the batch's first; the zigzag difference of its
+//! time to its arrival in microseconds, if they differ; the origin's partition and offset, if it
+//! has one; the headers' number and each one's name and value, if there are any; the value's length
+//! and bytes. Every integer is a LEB128 varint.
+
+use bytes::{Buf, Bytes};
+
+use crate::error::{Error, Result};
+use crate::record::{Origin, Record};
+use crate::time::Timestamp;
+use crate::topic::{Offset, Partition};
+
+const HAS_KEY: u8 = 1;
+const HAS_TIME: u8 = 2;
+const HAS_ORIGIN: u8 = 4;
+const HAS_HEADERS: u8 = 8;
+
+/// Records for one partition, in order, encoded. Never empty once built by [`BatchBuilder`].
+#[derive(Clone, Debug)]
+pub struct Batch {
+    bytes: Bytes,
+    count: u32,
+    first_arrival: Timestamp,
+    last_arrival: Timestamp,
+}
+
+impl Batch {
+    /// A batch of these records; `None` if there are none.
+    pub fn of<'a>(records: impl IntoIterator<Item = &'a Record>) -> Option<Batch> {
+        let mut builder = BatchBuilder::new();
+        for record in records {
+            builder.push(record);
+        }
+        builder.finish()
+    }
+
+    /// Takes encoded bytes back, as read from the log; [`Batch::records`] finds damage in them.
+    pub fn from_parts(bytes: Bytes, count: u32, arrivals: (Timestamp, Timestamp)) -> Batch {
+        let (first_arrival, last_arrival) = arrivals;
+        Batch {
+            bytes,
+            count,
+            first_arrival,
+            last_arrival,
+        }
+    }
+
+    /// The encoded records.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The number of records.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The first record's arrival.
+    pub fn first_arrival(&self) -> Timestamp {
+        self.first_arrival
+    }
+
+    /// The latest arrival of any record.
+    pub fn last_arrival(&self) -> Timestamp {
+        self.last_arrival
+    }
+
+    /// Decodes the records one by one; their bytes are slices of the batch's.
+    pub fn records(&self) -> Records {
+        Records {
+            bytes: self.bytes.clone(),
+            left: self.count,
+            base: self.first_arrival,
+        }
+    }
+}
+
+/// Encodes records into one buffer.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    bytes: Vec<u8>,
+    count: u32,
+    arrivals: Option<(Timestamp, Timestamp)>,
+}
+
+impl BatchBuilder {
+    /// An empty buffer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The number of records so far.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// The number of encoded bytes so far.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether nothing was pushed yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds a record at the end.
+    pub fn push(&mut self, record: &Record) {
+        let arrival = record.arrival.floor_to_millis();
+        let (first, last) = self.arrivals.unwrap_or((arrival, arrival));
+        self.arrivals = Some((first, last.max(arrival)));
+        self.count += 1;
+
+        let lag = record.time.micros() - arrival.micros();
+        let flag = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
+        let flags = flag(HAS_KEY, record.key.is_some())
+            | flag(HAS_TIME, lag != 0)
+            | flag(HAS_ORIGIN, record.origin.is_some())
+            | flag(HAS_HEADERS, !record.headers.is_empty());
+
+        let out = &mut self.bytes;
+        out.push(flags);
+        if let Some(key) = &record.key {
+            put_bytes(out, key);
+        }
+        put_varint(out, zigzag(arrival.millis() - first.millis()));
+        if lag != 0 {
+            put_varint(out, zigzag(lag));
+        }
+        if let Some(origin) = record.origin {
+            put_varint(out, u64::from(origin.partition.0));
+            put_varint(out, origin.offset.0);
+        }
+        if !record.headers.is_empty() {
+            put_varint(out, record.headers.len() as u64);
+            for (name, value) in &record.headers {
+                put_bytes(out, name.as_bytes());
+                put_bytes(out, value);
+            }
+        }
+        put_bytes(out, &record.value);
+    }
+
+    /// The batch; `None` if nothing was pushed.
+    pub fn finish(self) -> Option<Batch> {
+        let (first_arrival, last_arrival) = self.arrivals?;
+        Some(Batch {
+            bytes: self.bytes.into(),
+            count: self.count,
+            first_arrival,
+            last_arrival,
+        })
+    }
+}
+
+/// The records of a batch, in order. Damage ends it with one `Corrupt` error.
+#[derive(Debug)]
+pub struct Records {
+    bytes: Bytes,
+    left: u32,
+    base: Timestamp,
+}
+
+impl Iterator for Records {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.left == 0 {
+            let rest = std::mem::take(&mut self.bytes);
+            return (!rest.is_empty())
+                .then(|| Err(Error::corrupt("the batch has bytes after its last record")));
+        }
+        self.left -= 1;
+        let record = decode(&mut self.bytes, self.base);
+        if record.is_none() {
+            self.left = 0;
+            self.bytes.clear();
+        }
+        Some(record.ok_or_else(|| Error::corrupt("a record of the batch cannot be decoded")))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (0, Some(self.left as usize + 1))
+    }
+}
+
+fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
+    let flags = bytes.try_get_u8().ok()?;
+    let key = if flags & HAS_KEY != 0 {
+        Some(take_bytes(bytes)?)
+    } else {
+        None
+    };
+    let arrival = base.millis().checked_add(unzigzag(take_varint(bytes)?))?;
+    let arrival = Timestamp::from_millis(arrival)?;
+    let lag = if flags & HAS_TIME != 0 {
+        unzigzag(take_varint(bytes)?)
+    } else {
+        0
+    };
+    let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
+    let origin = if flags & HAS_ORIGIN != 0 {
+        let partition = Partition(u32::try_from(take_varint(bytes)?).ok()?);
+        Some(Origin {
+            partition,
+            offset: Offset(take_varint(bytes)?),
+        })
+    } else {
+        None
+    };
+    let mut headers = Vec::new();
+    if flags & HAS_HEADERS != 0 {
+        for _ in 0..take_varint(bytes)? {
+            let name = String::from_utf8(take_bytes(bytes)?.to_vec()).ok()?;
+            headers.push((name, take_bytes(bytes)?));
+        }
+    }
+    let value = take_bytes(bytes)?;
+    Some(Record {
+        key,
+        value,
+        arrival,
+        time,
+        origin,
+        headers,
+    })
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn take_bytes(bytes: &mut Bytes) -> Option<Bytes> {
+    let length = usize::try_from(take_varint(bytes)?).ok()?;
+    (length <= bytes.len()).then(|| bytes.split_to(length))
+}
+
+fn take_varint(bytes: &mut Bytes) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = bytes.try_get_u8().ok()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_bytes() -> impl Strategy<Value = Bytes> {
+        prop::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn any_record()(
+            key in prop::option::of(any_bytes()),
+            value in any_bytes(),
+            arrival in -1_000_000_000_000_i64..4_000_000_000_000,
+            time in Timestamp::MIN.micros()..=Timestamp::MAX.micros(),
+            origin in prop::option::of((any::<u32>(), any::<u64>())),
+            headers in prop::collection::vec(("[a-z]{0,8}", any_bytes()), 0..3),
+        ) -> Record {
+            Record {
+                key,
+                value,
+                arrival: Timestamp::from_millis(arrival).unwrap(),
+                time: Timestamp::from_micros(time).unwrap(),
+                origin: origin.map(|(p, o)| Origin { partition: Partition(p), offset: Offset(o) }),
+                headers,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn records_come_back_as_they_went_in(records in prop::collection::vec(any_record(), 1..20)) {
+            let batch = Batch::of(&records).unwrap();
+            let read: Result<Vec<Record>> = batch.records().collect();
+            prop_assert_eq!(read.unwrap(), records);
+        }
+
+        #[test]
+        fn damage_is_an_error_and_never_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), count in 0_u32..9) {
+            let arrivals = (Timestamp::default(), Timestamp::default());
+            let batch = Batch::from_parts(bytes.into(), count, arrivals);
+            let read: Vec<Result<Record>> = batch.records().collect();
+            prop_assert!(read.len() <= count as usize + 1);
+        }
+    }
+
+    #[test]
+    fn no_records_make_no_batch() {
+        assert!(Batch::of(&[]).is_none());
+    }
+}

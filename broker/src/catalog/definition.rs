@@ -1,0 +1,376 @@
+//! A stream's definition: what a user sends, what the catalog keeps, and what the rest of the
+//! system reads from it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::extract::Extractor;
+use crate::time::Timestamp;
+use crate::topic::{Cleanup, Confidentiality, Offset, Partition, Stage, StreamName, Topic, TopicConfig};
+use crate::transform;
+
+/// The most partitions a stream can have.
+pub const PARTITIONS_MAX: u32 = 1_024;
+/// Partitions of a stream whose definition names no number.
+pub const PARTITIONS_DEFAULT: u32 = 4;
+/// The longest transform program, in bytes.
+pub const PROGRAM_BYTES_MAX: usize = 64 << 10;
+
+/// What a user sends to create a stream.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// The dataset id: `[a-z0-9][a-z0-9_-]{0,69}`.
+    pub dataset: String,
+    /// The version: `[A-Za-z0-9_-]{1,32}`.
+    pub version: String,
+    /// Green where it is not given.
+    #[serde(default)]
+    pub confidentiality: Confidentiality,
+    /// 1 to 1,024; 4 where it is not given.
+    pub partitions: Option<u32>,
+    /// Seven days where it is not given.
+    pub retention: Option<Retention>,
+    /// The field that holds an event's own time: a name, or a JSON pointer.
+    pub timestamp_field: Option<String>,
+    /// How that field is written, in strftime's terms; detected where it is not given.
+    pub timestamp_format: Option<String>,
+    /// A JSON pointer to the value that is the event's key.
+    pub key: Option<String>,
+    /// A VRL program; identity where it is not given.
+    pub transform: Option<String>,
+    /// Both on where it is not given.
+    #[serde(default)]
+    pub sinks: Sinks,
+}
+
+impl Draft {
+    /// The stream's checked name.
+    pub fn name(&self) -> Result<StreamName> {
+        StreamName::new(&self.dataset, &self.version)
+    }
+}
+
+/// What a user sends to change a stream. A field that is left out stays as it is; `null` takes it
+/// away.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Edit {
+    /// The version that the change was made for; any if it is left out.
+    pub config_version: Option<u64>,
+    /// New limits on what is kept.
+    pub retention: Option<Retention>,
+    /// A new field for the event's own time.
+    #[serde(default, deserialize_with = "given")]
+    pub timestamp_field: Option<Option<String>>,
+    /// A new format of that field.
+    #[serde(default, deserialize_with = "given")]
+    pub timestamp_format: Option<Option<String>>,
+    /// A new key pointer.
+    #[serde(default, deserialize_with = "given")]
+    pub key: Option<Option<String>>,
+    /// A new program; `null` is identity.
+    #[serde(default, deserialize_with = "given")]
+    pub transform: Option<Option<String>>,
+    /// Which sinks run.
+    pub sinks: Option<Sinks>,
+}
+
+/// Tells `null` from a field that is left out.
+fn given<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::<T>::deserialize(deserializer).map(Some)
+}
+
+/// How long records stay in the stream's topics. Objects and splits are not bound by it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Records that arrived longer ago may go; for ever where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<u64>,
+    /// What a partition holds beyond this may go; any size where it is not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition_bytes: Option<u64>,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            age_seconds: Some(7 * 24 * 3_600),
+            partition_bytes: None,
+        }
+    }
+}
+
+/// Which outputs a stream's processed records go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sinks {
+    /// Objects of NDJSON in object storage.
+    pub archive: bool,
+    /// Splits for date-ranged queries.
+    pub index: bool,
+}
+
+impl Default for Sinks {
+    fn default() -> Self {
+        Self {
+            archive: true,
+            index: true,
+        }
+    }
+}
+
+/// A stream as the catalog keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// The dataset id.
+    pub dataset: String,
+    /// The version.
+    pub version: String,
+    /// How confidential it is.
+    pub confidentiality: Confidentiality,
+    /// The number of partitions of each of its topics.
+    pub partitions: u32,
+    /// How long records stay in the topics.
+    pub retention: Retention,
+    /// The field that holds an event's own time.
+    pub timestamp_field: Option<String>,
+    /// How that field is written.
+    pub timestamp_format: Option<String>,
+    /// Pointer to the event's key.
+    pub key: Option<String>,
+    /// Every version of the transform, oldest first, never empty.
+    pub transforms: Vec<TransformVersion>,
+    /// Which sinks run.
+    pub sinks: Sinks,
+    /// Rises by one with every change of this stream.
+    pub config_version: u64,
+    /// The `config_version` at which this life of the stream began; a stream that is deleted and
+    /// made again has another one, and so do its objects' names.
+    pub incarnation: u64,
+    /// When this life began.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// Whether it was deleted.
+    #[serde(default)]
+    pub deleted: bool,
+}
+
+/// A program with its number.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TransformVersion {
+    /// From 1, rising.
+    pub version: u32,
+    /// VRL; none is identity.
+    pub program: Option<String>,
+}
+
+impl Definition {
+    pub(super) fn create(draft: Draft, config_version: u64, now: Timestamp) -> Result<Self> {
+        draft.name()?;
+        let partitions = draft.partitions.unwrap_or(PARTITIONS_DEFAULT);
+        if !(1..=PARTITIONS_MAX).contains(&partitions) {
+            return Err(Error::invalid(
+                "partitions",
+                format!("a stream has 1 to {PARTITIONS_MAX} partitions"),
+            ));
+        }
+        let definition = Self {
+            dataset: draft.dataset,
+            version: draft.version,
+            confidentiality: draft.confidentiality,
+            partitions,
+            retention: draft.retention.unwrap_or_default(),
+            timestamp_field: draft.timestamp_field,
+            timestamp_format: draft.timestamp_format,
+            key: draft.key,
+            transforms: vec![TransformVersion {
+                version: 1,
+                program: draft.transform,
+            }],
+            sinks: draft.sinks,
+            config_version,
+            incarnation: config_version,
+            created_at: now,
+            updated_at: now,
+            deleted: false,
+        };
+        definition.check()?;
+        Ok(definition)
+    }
+
+    pub(super) fn edited(&self, edit: Edit, now: Timestamp) -> Result<Self> {
+        if edit
+            .config_version
+            .is_some_and(|version| version != self.config_version)
+        {
+            let message = format!("the stream is at config_version {}", self.config_version);
+            return Err(Error::new(crate::Kind::Conflict, message).with_field("config_version"));
+        }
+        let mut next = self.clone();
+        next.config_version += 1;
+        next.updated_at = now;
+        next.retention = edit.retention.unwrap_or(next.retention);
+        next.sinks = edit.sinks.unwrap_or(next.sinks);
+        next.timestamp_field = edit.timestamp_field.unwrap_or(next.timestamp_field);
+        next.timestamp_format = edit.timestamp_format.unwrap_or(next.timestamp_format);
+        next.key = edit.key.unwrap_or(next.key);
+        if let Some(program) = edit.transform
+            && program != next.latest_transform().program
+        {
+            let version = next.latest_transform().version + 1;
+            next.transforms.push(TransformVersion { version, program });
+        }
+        next.check()?;
+        Ok(next)
+    }
+
+    pub(super) fn deleted(&self, now: Timestamp) -> Self {
+        let config_version = self.config_version + 1;
+        Self {
+            config_version,
+            updated_at: now,
+            deleted: true,
+            ..self.clone()
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.extractor()?;
+        let program = self.latest_transform().program.as_deref();
+        if program.is_some_and(|program| program.len() > PROGRAM_BYTES_MAX) {
+            return Err(Error::invalid(
+                "transform",
+                format!("a program has at most {PROGRAM_BYTES_MAX} bytes"),
+            ));
+        }
+        transform::compile(program)?;
+        Ok(())
+    }
+
+    /// The stream's name.
+    pub fn name(&self) -> Result<StreamName> {
+        StreamName::new(&self.dataset, &self.version)
+    }
+
+    /// The transform that was defined last.
+    pub fn latest_transform(&self) -> &TransformVersion {
+        self.transforms
+            .last()
+            .expect("a definition has at least one transform")
+    }
+
+    /// What finds an event's time and key.
+    pub fn extractor(&self) -> Result<Extractor> {
+        Extractor::new(
+            self.timestamp_field.as_deref(),
+            self.timestamp_format.as_deref(),
+            self.key.as_deref(),
+        )
+    }
+
+    /// How the stream's topics are made.
+    pub fn topic_config(&self) -> TopicConfig {
+        let cleanup = Cleanup::Trim {
+            age_max: self.retention.age_seconds.map(Duration::from_secs),
+            bytes_max: self.retention.partition_bytes,
+        };
+        TopicConfig {
+            partitions: self.partitions,
+            cleanup,
+        }
+    }
+}
+
+/// A stream as the rest of the system sees it: its definition, and where each version of its
+/// transform took effect.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// The definition.
+    pub definition: Definition,
+    /// The catalog offset of the definition.
+    pub defined_at: Offset,
+    name: StreamName,
+    extractor: Extractor,
+    activations: BTreeMap<(Partition, u32), Offset>,
+}
+
+impl Stream {
+    pub(super) fn new(definition: Definition, before: Option<&Stream>, defined_at: Offset) -> Result<Self> {
+        let same_life = before.filter(|stream| stream.definition.incarnation == definition.incarnation);
+        let activations = same_life
+            .map(|stream| stream.activations.clone())
+            .unwrap_or_default();
+        let name = definition.name()?;
+        let extractor = definition.extractor()?;
+        Ok(Self {
+            definition,
+            defined_at,
+            name,
+            extractor,
+            activations,
+        })
+    }
+
+    pub(super) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
+        self.activations.entry((partition, version)).or_insert(offset);
+    }
+
+    /// The stream's name.
+    pub fn name(&self) -> &StreamName {
+        &self.name
+    }
+
+    /// What finds an event's time and key.
+    pub fn extractor(&self) -> &Extractor {
+        &self.extractor
+    }
+
+    /// The stream's topic at a stage.
+    pub fn topic(&self, stage: Stage) -> Topic {
+        self.name.topic(self.definition.confidentiality, stage)
+    }
+
+    /// Its partitions.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.definition.partitions).map(Partition)
+    }
+
+    /// The raw offset at which a version of the transform took effect in a partition; the first
+    /// version does so at 0.
+    pub fn activation(&self, version: u32, partition: Partition) -> Option<Offset> {
+        if version == 1 {
+            Some(Offset(0))
+        } else {
+            self.activations.get(&(partition, version)).copied()
+        }
+    }
+
+    /// The transform that applies to a raw offset of a partition: the latest that took effect at
+    /// or before it.
+    pub fn transform_at(&self, partition: Partition, offset: Offset) -> &TransformVersion {
+        let applies = |transform: &&TransformVersion| {
+            self.activation(transform.version, partition)
+                .is_some_and(|from| from <= offset)
+        };
+        let transforms = &self.definition.transforms;
+        transforms.iter().rev().find(applies).unwrap_or(&transforms[0])
+    }
+
+    /// Versions of the transform that have not taken effect in a partition yet, oldest first.
+    pub fn pending_transforms(&self, partition: Partition) -> impl Iterator<Item = &TransformVersion> {
+        self.definition
+            .transforms
+            .iter()
+            .filter(move |transform| self.activation(transform.version, partition).is_none())
+    }
+}

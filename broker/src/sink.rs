@@ -1,0 +1,46 @@
+//! What a worker writes to: the router, the archive, the index, a table.
+
+use async_trait::async_trait;
+
+use crate::checkpoint::{Checkpoint, Place};
+use crate::error::Result;
+use crate::log::{Append, Chunk, Entry};
+
+/// An output that keeps up with the log. One worker drives it:
+/// `resume → loop { write → flush → commit }`.
+#[async_trait]
+pub trait Sink: Send {
+    /// Where to read on from, for each partition that `committed` names (offset 0 where the group
+    /// never committed): from the sink's own output where it can tell, else as committed. Called
+    /// before a partition's first chunk, and again for all of them after an error.
+    async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint>;
+
+    /// Stages entries; nothing outside is changed. Returns those that can never succeed.
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>>;
+
+    /// Makes durable what was staged up to `upto`, or as much of it as the sink wants to now.
+    /// Called after every write, and on every tick while nothing arrives.
+    async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed>;
+}
+
+/// What a flush came to.
+#[derive(Debug, Default)]
+pub struct Flushed {
+    /// Everything before this is durable in the sink's output, or needs none.
+    pub through: Checkpoint,
+    /// What must be appended in one step with the progress to `through`.
+    pub appends: Vec<Append>,
+}
+
+/// An entry that can never succeed.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// Where it was read.
+    pub place: Place,
+    /// What was read.
+    pub entry: Entry,
+    /// Why it cannot succeed, for the one who sent it.
+    pub reason: String,
+    /// The version of the transform that refused it.
+    pub transform_version: u32,
+}

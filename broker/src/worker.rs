@@ -1,0 +1,143 @@
+//! The one loop: `subscribe → resume → seek → loop { next → write → flush → commit }`.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::BatchBuilder;
+use crate::checkpoint::{Checkpoint, Place};
+use crate::dead_letter::DeadLetter;
+use crate::error::Result;
+use crate::log::{Append, Chunk, Group, Log, Reader, Selection};
+use crate::sink::{Rejection, Sink};
+use crate::time::Clock;
+use crate::topic::Offset;
+
+/// How many bytes of records a worker takes at once.
+pub const NEXT_BYTES_MAX: usize = 4 << 20;
+/// How often a sink may flush while nothing arrives.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Drives one sink with one reader until it is stopped or fails. After an error it is dropped and
+/// another one is opened, which reads on where the output ends.
+pub struct Worker {
+    reader: Box<dyn Reader>,
+    sink: Box<dyn Sink>,
+    clock: Arc<dyn Clock>,
+    resumed: HashSet<Place>,
+    reached: Checkpoint,
+    dead: Vec<Rejection>,
+}
+
+impl Worker {
+    /// Joins the group. Partitions are resumed when their first records show up, so that an idle
+    /// stream costs nothing.
+    pub async fn open(
+        log: &dyn Log,
+        (selection, group): (Selection, Group),
+        sink: Box<dyn Sink>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let reader = log.subscribe(selection, &group).await?;
+        let reached = reader.committed().clone();
+        Ok(Self {
+            reader,
+            sink,
+            clock,
+            resumed: HashSet::new(),
+            reached,
+            dead: Vec::new(),
+        })
+    }
+
+    /// Runs until `stop`, then commits what was written and returns.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<()> {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let chunks = tokio::select! {
+                biased;
+                () = stop.cancelled() => return self.settle().await,
+                chunks = self.reader.next(NEXT_BYTES_MAX) => chunks?,
+                _ = tick.tick() => Vec::new(),
+            };
+            let chunks = self.resume_new(chunks).await?;
+            self.take(chunks).await?;
+            self.settle().await?;
+        }
+    }
+
+    /// Asks the sink where to read the partitions seen for the first time, and leaves their chunks
+    /// out: they are read again from there.
+    async fn resume_new(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Chunk>> {
+        let (known, new): (Vec<_>, Vec<_>) = chunks
+            .into_iter()
+            .partition(|chunk| self.resumed.contains(&chunk.place));
+        if new.is_empty() {
+            return Ok(known);
+        }
+        let committed = self.reader.committed();
+        let wanted = new.iter().map(|chunk| {
+            let next = committed.get(&chunk.place).unwrap_or(Offset(0));
+            (chunk.place.clone(), next)
+        });
+        let wanted: Checkpoint = wanted.collect();
+        let mut from = wanted.clone();
+        from.merge(&self.sink.resume(&wanted).await?);
+        self.reader.seek(&from).await?;
+        self.reached.merge(&from);
+        self.resumed.extend(new.into_iter().map(|chunk| chunk.place));
+        Ok(known)
+    }
+
+    async fn take(&mut self, chunks: Vec<Chunk>) -> Result<()> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        for chunk in &chunks {
+            self.reached.set(chunk.place.clone(), chunk.next);
+        }
+        self.dead.extend(self.sink.write(chunks).await?);
+        Ok(())
+    }
+
+    /// Flushes the sink and records progress, its appends and the dead letters as one step.
+    async fn settle(&mut self) -> Result<()> {
+        let flushed = self.sink.flush(&self.reached).await?;
+        let progress = flushed.through.changes_since(self.reader.committed());
+        let settled = |rejection: &Rejection| {
+            flushed
+                .through
+                .get(&rejection.place)
+                .is_some_and(|through| through > rejection.entry.offset)
+        };
+        let (letters, waiting): (Vec<_>, Vec<_>) = self.dead.drain(..).partition(settled);
+        self.dead = waiting;
+        let mut outputs = flushed.appends;
+        outputs.extend(self.dead_letters(letters));
+        if progress.is_empty() && outputs.is_empty() {
+            return Ok(());
+        }
+        self.reader.commit(&progress, outputs).await
+    }
+
+    fn dead_letters(&self, rejections: Vec<Rejection>) -> Vec<Append> {
+        let mut batches: BTreeMap<Place, BatchBuilder> = BTreeMap::new();
+        for rejection in rejections {
+            let (place, letter) = DeadLetter::of(rejection, self.clock.now());
+            batches.entry(place).or_default().push(&letter.into_record());
+        }
+        let finished = batches.into_iter();
+        finished
+            .filter_map(|(place, batch)| {
+                Some(Append {
+                    place,
+                    batch: batch.finish()?,
+                })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,5 @@
+//! Read models of the processed events, and the API that queries them: the archive in object
+//! storage, and the index of tail, segments and splits.
+
+pub mod archive;
+pub mod store;

@@ -1,0 +1,24 @@
+//! Compiles the definitions with a compiler written in Rust, so that no protoc is needed.
+
+use std::error::Error;
+use std::path::PathBuf;
+
+use prost::Message as _;
+
+const FILES: [&str; 4] = [
+    "headwater/v1/common.proto",
+    "headwater/v1/ingest.proto",
+    "headwater/v1/events.proto",
+    "headwater/v1/streams.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=headwater");
+    let descriptors = protox::compile(FILES, ["."])?;
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+    std::fs::write(out.join("headwater.v1.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
