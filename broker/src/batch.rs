@@ -40,12 +40,7 @@ impl Batch {
     /// Takes encoded bytes back, as read from the log; [`Batch::records`] finds damage in them.
     pub fn from_parts(bytes: Bytes, count: u32, arrivals: (Timestamp, Timestamp)) -> Batch {
         let (first_arrival, last_arrival) = arrivals;
-        Batch {
-            bytes,
-            count,
-            first_arrival,
-            last_arrival,
-        }
+        Batch { bytes, count, first_arrival, last_arrival }
     }
 
     /// The encoded records.
@@ -70,11 +65,7 @@ impl Batch {
 
     /// Decodes the records one by one; their bytes are slices of the batch's.
     pub fn records(&self) -> Records {
-        Records {
-            bytes: self.bytes.clone(),
-            left: self.count,
-            base: self.first_arrival,
-        }
+        Records { bytes: self.bytes.clone(), left: self.count, base: self.first_arrival }
     }
 }
 
@@ -147,12 +138,7 @@ impl BatchBuilder {
     /// The batch; `None` if nothing was pushed.
     pub fn finish(self) -> Option<Batch> {
         let (first_arrival, last_arrival) = self.arrivals?;
-        Some(Batch {
-            bytes: self.bytes.into(),
-            count: self.count,
-            first_arrival,
-            last_arrival,
-        })
+        Some(Batch { bytes: self.bytes.into(), count: self.count, first_arrival, last_arrival })
     }
 }
 
@@ -189,25 +175,14 @@ impl Iterator for Records {
 
 fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
     let flags = bytes.try_get_u8().ok()?;
-    let key = if flags & HAS_KEY != 0 {
-        Some(take_bytes(bytes)?)
-    } else {
-        None
-    };
+    let key = if flags & HAS_KEY != 0 { Some(take_bytes(bytes)?) } else { None };
     let arrival = base.millis().checked_add(unzigzag(take_varint(bytes)?))?;
     let arrival = Timestamp::from_millis(arrival)?;
-    let lag = if flags & HAS_TIME != 0 {
-        unzigzag(take_varint(bytes)?)
-    } else {
-        0
-    };
+    let lag = if flags & HAS_TIME != 0 { unzigzag(take_varint(bytes)?) } else { 0 };
     let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
     let origin = if flags & HAS_ORIGIN != 0 {
         let partition = Partition(u32::try_from(take_varint(bytes)?).ok()?);
-        Some(Origin {
-            partition,
-            offset: Offset(take_varint(bytes)?),
-        })
+        Some(Origin { partition, offset: Offset(take_varint(bytes)?) })
     } else {
         None
     };
@@ -219,14 +194,7 @@ fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
         }
     }
     let value = take_bytes(bytes)?;
-    Some(Record {
-        key,
-        value,
-        arrival,
-        time,
-        origin,
-        headers,
-    })
+    Some(Record { key, value, arrival, time, origin, headers })
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

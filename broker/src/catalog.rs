@@ -43,19 +43,10 @@ impl Catalog {
     /// every stream that a crash left without.
     pub async fn open(log: Arc<dyn Log>, clock: Arc<dyn Clock>) -> Result<Arc<Self>> {
         let place = Place::new(Self::topic(), Partition(0));
-        let config = TopicConfig {
-            partitions: 1,
-            cleanup: Cleanup::Keep,
-        };
+        let config = TopicConfig { partitions: 1, cleanup: Cleanup::Keep };
         log.create(&place.topic, &config).await?;
         let streams = watch::Sender::new(Arc::new(Streams::default()));
-        let catalog = Self {
-            log,
-            clock,
-            place,
-            folded: Mutex::new(Offset(0)),
-            streams,
-        };
+        let catalog = Self { log, clock, place, folded: Mutex::new(Offset(0)), streams };
         catalog.refresh().await?;
         for stream in catalog.list() {
             catalog.make_topics(&stream).await?;
@@ -88,10 +79,7 @@ impl Catalog {
         let mut streams = Streams::clone(&self.streams.borrow());
         let mut next = *folded;
         while next < end {
-            let from = Position {
-                place: self.place.clone(),
-                offset: next,
-            };
+            let from = Position { place: self.place.clone(), offset: next };
             let chunk = self.log.read(&from, READ_BYTES_MAX).await?;
             for entry in &chunk.entries {
                 match Change::from_record(&entry.record) {
@@ -123,11 +111,7 @@ impl Catalog {
     /// Every stream that exists, by name.
     pub fn list(&self) -> Vec<Arc<Stream>> {
         let streams = self.streams.borrow();
-        streams
-            .iter()
-            .filter(|stream| !stream.definition.deleted)
-            .cloned()
-            .collect()
+        streams.iter().filter(|stream| !stream.definition.deleted).cloned().collect()
     }
 
     /// Sees every change of the definitions.
@@ -142,7 +126,7 @@ impl Catalog {
         let before = self.streams.borrow().get(&name).cloned();
         if before.as_ref().is_some_and(|stream| !stream.definition.deleted) {
             return Err(
-                Error::new(Kind::Conflict, format!("stream {name} already exists")).with_field("dataset"),
+                Error::new(Kind::Conflict, format!("stream {name} already exists")).with_field("dataset")
             );
         }
         let config_version = before.map_or(0, |stream| stream.definition.config_version) + 1;
@@ -180,32 +164,20 @@ impl Catalog {
         let name = definition.name()?;
         let record = Change::Define(Box::new(definition)).to_record(self.clock.now())?;
         let batch = Batch::of([&record]).expect("one record was pushed");
-        let append = Append {
-            place: self.place.clone(),
-            batch,
-        };
+        let append = Append { place: self.place.clone(), batch };
         let appended = self.log.append(vec![append]).await?;
-        let offset = appended
-            .first()
-            .ok_or_else(|| Error::internal("append to the catalog: no answer"))?
-            .offset(0);
+        let offset =
+            appended.first().ok_or_else(|| Error::internal("append to the catalog: no answer"))?.offset(0);
         self.refresh().await?;
         let stream = self.streams.borrow().get(&name).cloned();
-        stream
-            .filter(|stream| stream.defined_at == offset)
-            .ok_or_else(|| {
-                Error::new(
-                    Kind::Conflict,
-                    format!("stream {name} was changed by somebody else at the same time"),
-                )
-            })
+        stream.filter(|stream| stream.defined_at == offset).ok_or_else(|| {
+            Error::new(Kind::Conflict, format!("stream {name} was changed by somebody else at the same time"))
+        })
     }
 
     async fn make_topics(&self, stream: &Stream) -> Result<()> {
         for stage in Stage::ALL {
-            self.log
-                .create(&stream.topic(stage), &stream.definition.topic_config())
-                .await?;
+            self.log.create(&stream.topic(stage), &stream.definition.topic_config()).await?;
         }
         Ok(())
     }
@@ -215,9 +187,6 @@ impl Catalog {
     pub fn activation(&self, change: Change) -> Result<Append> {
         let record: Record = change.to_record(self.clock.now())?;
         let batch = Batch::of([&record]).expect("one record was pushed");
-        Ok(Append {
-            place: self.place.clone(),
-            batch,
-        })
+        Ok(Append { place: self.place.clone(), batch })
     }
 }

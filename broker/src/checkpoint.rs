@@ -62,10 +62,7 @@ impl Checkpoint {
     /// What `self` says otherwise than `base`.
     #[must_use]
     pub fn changes_since(&self, base: &Checkpoint) -> Checkpoint {
-        let changed = self
-            .0
-            .iter()
-            .filter(|(place, next)| base.get(place) != Some(**next));
+        let changed = self.0.iter().filter(|(place, next)| base.get(place) != Some(**next));
         Checkpoint(changed.map(|(place, next)| (place.clone(), *next)).collect())
     }
 

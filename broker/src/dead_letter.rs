@@ -36,16 +36,8 @@ impl DeadLetter {
     /// The letter of a rejection, and where it goes: the dead topic of its stream, in the raw
     /// record's partition.
     pub fn of(rejection: Rejection, now: Timestamp) -> (Place, Self) {
-        let Rejection {
-            place,
-            entry,
-            reason,
-            transform_version,
-        } = rejection;
-        let read_at = Origin {
-            partition: place.partition,
-            offset: entry.offset,
-        };
+        let Rejection { place, entry, reason, transform_version } = rejection;
+        let read_at = Origin { partition: place.partition, offset: entry.offset };
         let record = entry.record;
         let letter = Self {
             origin: record.origin.unwrap_or(read_at),
@@ -56,19 +48,15 @@ impl DeadLetter {
             key: record.key,
             value: record.value,
         };
-        (
-            Place::new(dead_topic(&place.topic), letter.origin.partition),
-            letter,
-        )
+        let topic = place.topic.at(Stage::Dead).unwrap_or(place.topic);
+        (Place::new(topic, letter.origin.partition), letter)
     }
 
     /// The record that stands in the dead topic.
     pub fn into_record(self) -> Record {
         let version = self.transform_version.to_string();
-        let headers = vec![
-            (REASON.to_owned(), self.reason.into()),
-            (TRANSFORM_VERSION.to_owned(), version.into()),
-        ];
+        let headers =
+            vec![(REASON.to_owned(), self.reason.into()), (TRANSFORM_VERSION.to_owned(), version.into())];
         Record {
             key: self.key,
             value: self.value,
@@ -81,35 +69,15 @@ impl DeadLetter {
 
     /// Reads a record of the dead topic.
     pub fn from_record(record: Record) -> Result<Self> {
-        let text = |name| {
-            record
-                .header(name)
-                .and_then(|value| std::str::from_utf8(value).ok())
-        };
+        let text = |name| record.header(name).and_then(|value| std::str::from_utf8(value).ok());
         let reason = text(REASON).map(str::to_owned);
         let transform_version = text(TRANSFORM_VERSION).and_then(|version| version.parse().ok());
         let (Some(origin), Some(reason), Some(transform_version)) =
             (record.origin, reason, transform_version)
         else {
-            return Err(Error::corrupt(
-                "a dead letter lacks its origin, reason or transform version",
-            ));
+            return Err(Error::corrupt("a dead letter lacks its origin, reason or transform version"));
         };
-        let Record {
-            key,
-            value,
-            arrival,
-            time,
-            ..
-        } = record;
-        Ok(Self {
-            origin,
-            reason,
-            transform_version,
-            rejected: arrival,
-            time,
-            key,
-            value,
-        })
+        let Record { key, value, arrival, time, .. } = record;
+        Ok(Self { origin, reason, transform_version, rejected: arrival, time, key, value })
     }
 }

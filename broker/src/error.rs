@@ -27,12 +27,7 @@ struct Inner {
 impl Error {
     /// An error of a kind, with a message in lower case.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner {
-            kind,
-            message: message.into(),
-            field: None,
-            source: None,
-        }))
+        Self(Arc::new(Inner { kind, message: message.into(), field: None, source: None }))
     }
 
     /// The request is wrong in the named field.
@@ -116,20 +111,13 @@ impl fmt::Debug for Error {
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0
-            .source
-            .as_deref()
-            .map(|source| source as &(dyn StdError + 'static))
+        self.0.source.as_deref().map(|source| source as &(dyn StdError + 'static))
     }
 }
 
 impl From<&Error> for Problem {
     fn from(error: &Error) -> Problem {
-        Problem {
-            kind: error.kind(),
-            message: error.to_string(),
-            field: error.field().map(str::to_owned),
-        }
+        Problem { kind: error.kind(), message: error.to_string(), field: error.field().map(str::to_owned) }
     }
 }
 

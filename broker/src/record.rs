@@ -26,14 +26,7 @@ impl Record {
     /// A record with neither key, origin nor headers, whose own time is its arrival.
     pub fn new(value: impl Into<Bytes>, arrival: Timestamp) -> Self {
         let arrival = arrival.floor_to_millis();
-        Self {
-            key: None,
-            value: value.into(),
-            arrival,
-            time: arrival,
-            origin: None,
-            headers: Vec::new(),
-        }
+        Self { key: None, value: value.into(), arrival, time: arrival, origin: None, headers: Vec::new() }
     }
 
     /// The same record with a key.
@@ -45,19 +38,12 @@ impl Record {
 
     /// The value of the first header of that name.
     pub fn header(&self, name: &str) -> Option<&Bytes> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value)
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
     /// About how many bytes the record holds, for budgets.
     pub fn weight(&self) -> usize {
-        let headers: usize = self
-            .headers
-            .iter()
-            .map(|(name, value)| name.len() + value.len())
-            .sum();
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers + 64
     }
 }

@@ -105,22 +105,14 @@ impl StreamName {
             && first.is_some_and(lower)
             && dataset.bytes().all(|c| lower(c) || c == b'_' || c == b'-');
         if !dataset_is_valid {
-            return Err(Error::invalid(
-                "dataset",
-                "a dataset id is [a-z0-9][a-z0-9_-]{0,69}",
-            ));
+            return Err(Error::invalid("dataset", "a dataset id is [a-z0-9][a-z0-9_-]{0,69}"));
         }
         let version_is_valid = (1..=32).contains(&version.len())
-            && version
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
+            && version.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'_' || c == b'-');
         if !version_is_valid {
             return Err(Error::invalid("version", "a version is [A-Za-z0-9_-]{1,32}"));
         }
-        Ok(Self {
-            dataset: dataset.into(),
-            version: version.into(),
-        })
+        Ok(Self { dataset: dataset.into(), version: version.into() })
     }
 
     /// The dataset id.
@@ -136,16 +128,9 @@ impl StreamName {
     /// The stream's topic at a stage.
     pub fn topic(&self, confidentiality: Confidentiality, stage: Stage) -> Topic {
         let (dataset, version) = (&self.dataset, &self.version);
-        let name = format!(
-            "dp.{}.{dataset}.{}.{version}.json",
-            confidentiality.name(),
-            stage.name()
-        );
-        Topic(Arc::new(TopicName {
-            name,
-            stage: Some(stage),
-            stream: Some(self.clone()),
-        }))
+        let name = format!("dp.{}.{dataset}.{}.{version}.json", confidentiality.name(), stage.name());
+        let of = TopicOf { stream: self.clone(), confidentiality, stage };
+        Topic(Arc::new(TopicName { name, of: Some(of) }))
     }
 }
 
@@ -186,10 +171,7 @@ struct TopicOf {
 impl Topic {
     /// A topic of our own, such as the catalog's; it belongs to no stage.
     pub fn internal(name: &str) -> Self {
-        Topic(Arc::new(TopicName {
-            name: name.to_owned(),
-            of: None,
-        }))
+        Topic(Arc::new(TopicName { name: name.to_owned(), of: None }))
     }
 
     /// Reads a name back: `dp.{confidentiality}.{dataset}.{stage}.{version}.json` is a stream's,

@@ -43,14 +43,7 @@ impl Worker {
     ) -> Result<Self> {
         let reader = log.subscribe(selection, &group).await?;
         let reached = reader.committed().clone();
-        Ok(Self {
-            reader,
-            sink,
-            clock,
-            resumed: HashSet::new(),
-            reached,
-            dead: Vec::new(),
-        })
+        Ok(Self { reader, sink, clock, resumed: HashSet::new(), reached, dead: Vec::new() })
     }
 
     /// Runs until `stop`, then commits what was written and returns.
@@ -73,9 +66,8 @@ impl Worker {
     /// Asks the sink where to read the partitions seen for the first time, and leaves their chunks
     /// out: they are read again from there.
     async fn resume_new(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Chunk>> {
-        let (known, new): (Vec<_>, Vec<_>) = chunks
-            .into_iter()
-            .partition(|chunk| self.resumed.contains(&chunk.place));
+        let (known, new): (Vec<_>, Vec<_>) =
+            chunks.into_iter().partition(|chunk| self.resumed.contains(&chunk.place));
         if new.is_empty() {
             return Ok(known);
         }
@@ -109,10 +101,7 @@ impl Worker {
         let flushed = self.sink.flush(&self.reached).await?;
         let progress = flushed.through.changes_since(self.reader.committed());
         let settled = |rejection: &Rejection| {
-            flushed
-                .through
-                .get(&rejection.place)
-                .is_some_and(|through| through > rejection.entry.offset)
+            flushed.through.get(&rejection.place).is_some_and(|through| through > rejection.entry.offset)
         };
         let (letters, waiting): (Vec<_>, Vec<_>) = self.dead.drain(..).partition(settled);
         self.dead = waiting;
@@ -131,13 +120,6 @@ impl Worker {
             batches.entry(place).or_default().push(&letter.into_record());
         }
         let finished = batches.into_iter();
-        finished
-            .filter_map(|(place, batch)| {
-                Some(Append {
-                    place,
-                    batch: batch.finish()?,
-                })
-            })
-            .collect()
+        finished.filter_map(|(place, batch)| Some(Append { place, batch: batch.finish()? })).collect()
     }
 }

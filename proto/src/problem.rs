@@ -104,9 +104,7 @@ impl Problem {
         let mut response = Response::new(B::default());
         *response.status_mut() = self.kind.status();
         if self.kind.is_transient() {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response.extensions_mut().insert(self);
         response
@@ -138,16 +136,9 @@ pub fn render<B: From<String>>(mut response: Response<B>, request_id: &str) -> R
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    let body = Body {
-        error: Answer {
-            problem: &problem,
-            request_id,
-        },
-    };
+    let body = Body { error: Answer { problem: &problem, request_id } };
     let body = serde_json::to_string(&body).expect("strings always become JSON");
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = B::from(body);
     response
 }

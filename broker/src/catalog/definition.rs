@@ -102,10 +102,7 @@ pub struct Retention {
 
 impl Default for Retention {
     fn default() -> Self {
-        Self {
-            age_seconds: Some(7 * 24 * 3_600),
-            partition_bytes: None,
-        }
+        Self { age_seconds: Some(7 * 24 * 3_600), partition_bytes: None }
     }
 }
 
@@ -121,10 +118,7 @@ pub struct Sinks {
 
 impl Default for Sinks {
     fn default() -> Self {
-        Self {
-            archive: true,
-            index: true,
-        }
+        Self { archive: true, index: true }
     }
 }
 
@@ -193,10 +187,7 @@ impl Definition {
             timestamp_field: draft.timestamp_field,
             timestamp_format: draft.timestamp_format,
             key: draft.key,
-            transforms: vec![TransformVersion {
-                version: 1,
-                program: draft.transform,
-            }],
+            transforms: vec![TransformVersion { version: 1, program: draft.transform }],
             sinks: draft.sinks,
             config_version,
             incarnation: config_version,
@@ -209,10 +200,7 @@ impl Definition {
     }
 
     pub(super) fn edited(&self, edit: Edit, now: Timestamp) -> Result<Self> {
-        if edit
-            .config_version
-            .is_some_and(|version| version != self.config_version)
-        {
+        if edit.config_version.is_some_and(|version| version != self.config_version) {
             let message = format!("the stream is at config_version {}", self.config_version);
             return Err(Error::new(crate::Kind::Conflict, message).with_field("config_version"));
         }
@@ -236,12 +224,7 @@ impl Definition {
 
     pub(super) fn deleted(&self, now: Timestamp) -> Self {
         let config_version = self.config_version + 1;
-        Self {
-            config_version,
-            updated_at: now,
-            deleted: true,
-            ..self.clone()
-        }
+        Self { config_version, updated_at: now, deleted: true, ..self.clone() }
     }
 
     fn check(&self) -> Result<()> {
@@ -264,18 +247,12 @@ impl Definition {
 
     /// The transform that was defined last.
     pub fn latest_transform(&self) -> &TransformVersion {
-        self.transforms
-            .last()
-            .expect("a definition has at least one transform")
+        self.transforms.last().expect("a definition has at least one transform")
     }
 
     /// What finds an event's time and key.
     pub fn extractor(&self) -> Result<Extractor> {
-        Extractor::new(
-            self.timestamp_field.as_deref(),
-            self.timestamp_format.as_deref(),
-            self.key.as_deref(),
-        )
+        Extractor::new(self.timestamp_field.as_deref(), self.timestamp_format.as_deref(), self.key.as_deref())
     }
 
     /// How the stream's topics are made.
@@ -284,10 +261,7 @@ impl Definition {
             age_max: self.retention.age_seconds.map(Duration::from_secs),
             bytes_max: self.retention.partition_bytes,
         };
-        TopicConfig {
-            partitions: self.partitions,
-            cleanup,
-        }
+        TopicConfig { partitions: self.partitions, cleanup }
     }
 }
 
@@ -307,18 +281,10 @@ pub struct Stream {
 impl Stream {
     pub(super) fn new(definition: Definition, before: Option<&Stream>, defined_at: Offset) -> Result<Self> {
         let same_life = before.filter(|stream| stream.definition.incarnation == definition.incarnation);
-        let activations = same_life
-            .map(|stream| stream.activations.clone())
-            .unwrap_or_default();
+        let activations = same_life.map(|stream| stream.activations.clone()).unwrap_or_default();
         let name = definition.name()?;
         let extractor = definition.extractor()?;
-        Ok(Self {
-            definition,
-            defined_at,
-            name,
-            extractor,
-            activations,
-        })
+        Ok(Self { definition, defined_at, name, extractor, activations })
     }
 
     pub(super) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
@@ -348,19 +314,14 @@ impl Stream {
     /// The raw offset at which a version of the transform took effect in a partition; the first
     /// version does so at 0.
     pub fn activation(&self, version: u32, partition: Partition) -> Option<Offset> {
-        if version == 1 {
-            Some(Offset(0))
-        } else {
-            self.activations.get(&(partition, version)).copied()
-        }
+        if version == 1 { Some(Offset(0)) } else { self.activations.get(&(partition, version)).copied() }
     }
 
     /// The transform that applies to a raw offset of a partition: the latest that took effect at
     /// or before it.
     pub fn transform_at(&self, partition: Partition, offset: Offset) -> &TransformVersion {
         let applies = |transform: &&TransformVersion| {
-            self.activation(transform.version, partition)
-                .is_some_and(|from| from <= offset)
+            self.activation(transform.version, partition).is_some_and(|from| from <= offset)
         };
         let transforms = &self.definition.transforms;
         transforms.iter().rev().find(applies).unwrap_or(&transforms[0])

@@ -68,14 +68,7 @@ impl Streams {
     pub(super) fn fold(&mut self, change: Change, offset: Offset) {
         match change {
             Change::Define(definition) => self.define(*definition, offset),
-            Change::Activate {
-                dataset,
-                version,
-                incarnation,
-                transform_version,
-                partition,
-                offset,
-            } => {
+            Change::Activate { dataset, version, incarnation, transform_version, partition, offset } => {
                 let Ok(name) = StreamName::new(&dataset, &version) else {
                     return;
                 };
