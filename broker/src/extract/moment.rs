@@ -17,6 +17,10 @@ pub const DETECTED_FORMS: &str = "an RFC 3339 time (2001-01-08T00:47:00+01:00; a
 const EXPECTED: &str = "expected RFC 3339, a date, or a number since 1970 in s, ms, us or ns";
 const OUT_OF_RANGE: &str = "expected a time in the years 1 to 9999";
 
+const SECONDS_BELOW: i128 = 100_000_000_000;
+const MILLIS_BELOW: i128 = SECONDS_BELOW * 1_000;
+const MICROS_BELOW: i128 = MILLIS_BELOW * 1_000;
+
 /// More digits than any time has.
 const DIGITS_MAX: usize = 30;
 
@@ -100,12 +104,9 @@ fn since_1970(text: &str) -> Option<i128> {
     let mantissa: i128 = format!("{whole}{fraction}").parse().ok()?;
     let mantissa = if is_negative { -mantissa } else { mantissa };
     let exponent = exponent.checked_sub(i32::try_from(fraction.len()).ok()?)?;
-    let unit = match scale(mantissa.abs(), exponent)? {
-        ..100_000_000_000 => 6,
-        ..100_000_000_000_000 => 3,
-        ..100_000_000_000_000_000 => 0,
-        _ => -3,
-    };
+    let size = scale(mantissa.abs(), exponent)?;
+    let units = [(SECONDS_BELOW, 6), (MILLIS_BELOW, 3), (MICROS_BELOW, 0)];
+    let unit = units.into_iter().find(|(below, _)| size < *below).map_or(-3, |(_, unit)| unit);
     scale(mantissa, exponent.checked_add(unit)?)
 }
 
