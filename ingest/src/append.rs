@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use broker::catalog::Stream;
 use broker::checkpoint::Place;
 use broker::{
-    Append, Batch, BatchBuilder, Error, Kind, Offset, Partition, Record, Result, Stage, Timestamp,
+    Append, Batch, BatchBuilder, Error, Extracted, Kind, Offset, Partition, Record, Result, Stage, Timestamp,
     partition_of,
 };
 use bytes::Bytes;
@@ -83,10 +83,7 @@ impl Ingest {
                 format!("an event has at most {most} bytes (record_bytes_max), not {}", value.len());
             return Err(Error::new(Kind::TooLarge, message).with_field("value"));
         }
-        let extracted = stream.extractor().extract(&value)?;
-        if !value.trim_ascii_start().starts_with(b"{") {
-            return Err(Error::invalid("value", "an event is a JSON object"));
-        }
+        let extracted = extract(stream, &value)?;
         let field = if key.is_some() { "key" } else { stream.definition.key.as_deref().unwrap_or("key") };
         let key = key.or(extracted.key);
         if key.as_ref().is_some_and(|key| key.len() > self.limits.key_bytes_max) {
@@ -118,6 +115,16 @@ impl Ingest {
         };
         Ok(slots.into_iter().map(outcome).collect())
     }
+}
+
+/// Finds time and key, and refuses what is JSON but no object, whatever the stream's rules say of it.
+fn extract(stream: &Stream, value: &[u8]) -> Result<Extracted> {
+    let extracted = stream.extractor().extract(value);
+    let is_syntax_error = extracted.as_ref().is_err_and(|error| error.field() == Some("value"));
+    if is_syntax_error || value.trim_ascii_start().starts_with(b"{") {
+        return extracted;
+    }
+    Err(Error::invalid("value", "an event is a JSON object"))
 }
 
 /// The records of one request, sorted by partition.

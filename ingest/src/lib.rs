@@ -1,9 +1,9 @@
 //! The doors: producers append here, by HTTP and by gRPC, and streams are administered.
 //!
 //! A request is checked whole before anything of it is written. A client that goes away before its
-//! request has arrived whole has written nothing; from the moment the records are handed to the
-//! log they are written whole, whether or not the client waits for the answer. An answer of success
-//! means that the record is durable.
+//! request has arrived whole has written nothing; one that goes away while it waits for the answer
+//! finds its records written or not, but all or none. An answer of success means that the record
+//! is durable.
 //!
 //! This crate reads no events back but dead letters; queries are another crate's.
 
@@ -17,6 +17,8 @@ mod definition;
 mod grpc;
 pub mod http;
 mod limits;
+#[cfg(test)]
+mod testing;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
