@@ -19,9 +19,10 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, RetryConfig};
 
 pub use local::LocalObjects;
+pub use object_store::ObjectStore;
 
 /// How often a request is repeated before its error is told.
 pub const RETRIES_MAX: usize = 4;
