@@ -11,6 +11,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::Limits;
+use crate::append::NewEvent;
 use crate::testing::{Doors, NOW};
 
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
@@ -272,7 +273,7 @@ async fn answers_busy_while_the_bytes_in_flight_are_used_up() {
 #[tokio::test]
 async fn refuses_a_body_that_grows_too_large() {
     let doors = Doors::with(small_limits()).await.with_stream(json!({})).await;
-    let endless = stream::repeat(Ok::<_, Infallible>(Bytes::from_static(b"{\"a\":1}\n")));
+    let endless = stream::repeat(Ok::<_, Infallible>(Bytes::from("{}\n".repeat(20_000))));
     let answer = doors.append(&[LINES], Body::from_stream(endless)).await;
     assert_eq!((answer.status, answer.error()), (StatusCode::PAYLOAD_TOO_LARGE, ("too_large", "body")));
 }
@@ -287,6 +288,28 @@ async fn a_body_that_does_not_arrive_writes_nothing() {
     let answer = doors.append(&[LINES], Body::from_stream(first().chain(stream::iter([slow])))).await;
     assert_eq!((answer.status, answer.error()), (StatusCode::BAD_REQUEST, ("invalid", "body")));
     assert!(doors.raw_values().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_wait_for_the_answer_has_written_all_or_nothing() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 8, "key": "/n"})).await;
+    let stream = doors.ingest.catalog.list().remove(0);
+    for request in 0..20 {
+        let event =
+            |n| NewEvent { value: format!("{{\"n\":{n},\"r\":{request}}}").into(), line: None, key: None };
+        let prepared = doors.ingest.prepare(&stream, (0..30).map(event).collect(), false).unwrap();
+        let mut appending = Box::pin(doors.ingest.append(prepared));
+        assert!(futures::poll!(&mut appending).is_pending());
+    }
+    let answer = doors.append(&[], "{\"n\":0,\"r\":20}").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let mut written = [0; 21];
+    for value in doors.raw_values().await {
+        let value: Value = serde_json::from_str(&value).unwrap();
+        written[value["r"].as_u64().unwrap() as usize] += 1;
+    }
+    assert!(written[..20].iter().all(|count| [0, 30].contains(count)), "{written:?}");
+    assert_eq!(written[20], 1);
 }
 
 #[tokio::test]
