@@ -14,6 +14,8 @@ mod read;
 mod reader;
 mod share;
 mod store;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod trim;
 

@@ -176,7 +176,7 @@ fn lock(directory: &Path) -> Result<File> {
     }
 }
 
-fn open_db(options: &SledOptions) -> Result<sled::Db> {
+pub(super) fn open_db(options: &SledOptions) -> Result<sled::Db> {
     let config =
         sled::Config::new().path(&options.directory).cache_capacity(options.cache_bytes).flush_every_ms(None);
     let mut waited = Duration::ZERO;

@@ -105,6 +105,9 @@ pub(super) fn stage_deleted(
     if removed == CLEAR_VALUES_MAX {
         return Ok(false);
     }
+    for entry in store.scan(&key::cleans_of(topic)) {
+        staged.remove(entry?.0);
+    }
     for group in groups {
         let Some(group) = key::progress_of(group) else { continue };
         for entry in store.scan(&[&group[..], &topic.to_be_bytes()].concat()) {

@@ -59,6 +59,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
     let lines = [
         "{\"at\":1}",
         "{bad",
+        "{} {}",
         "{\"at\":\"2001-01-08\"}",
         "[1]",
         "{\"at\":null}",
@@ -80,6 +81,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
         [
             "0 1970-01-01T00:00:01Z",
             "invalid value",
+            "invalid value",
             "1 2001-01-08T00:00:00Z",
             "invalid value",
             "invalid at",
@@ -92,7 +94,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
     );
     let message = records[1]["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("line 2: the event is not valid JSON: ") && message.ends_with("(byte 1)"));
-    assert_eq!(doors.raw_values().await, [lines[0], lines[2], lines[9]]);
+    assert_eq!(doors.raw_values().await, [lines[0], lines[3], lines[10]]);
 }
 
 #[rstest]
@@ -133,6 +135,9 @@ async fn atomic_refuses_all_for_one(
 #[case::array_cut_short(RECORDS, &[], b"[{\"a\":1},", 400, "invalid body")]
 #[case::array_with_bad_event(RECORDS, &[], b"[{\"a\":1},{b}]", 400, "invalid body")]
 #[case::array_not_utf8(RECORDS, &[], b"[{\"a\":\"\xff\"}]", 400, "invalid body")]
+#[case::not_json(RECORDS, &[], b"{\"a\":}", 400, "invalid body")]
+#[case::lines_as_json(RECORDS, &[], b"{}\n{}", 400, "invalid body")]
+#[case::not_utf8(RECORDS, &[], b"{\"a\":\"\xff\"}", 400, "invalid body")]
 #[case::text(RECORDS, &[("content-type", "text/plain")], b"{}", 415, "invalid content-type")]
 #[case::form(RECORDS, &[("content-type", "application/x-www-form-urlencoded")], b"{}", 415, "invalid content-type")]
 #[case::charset(RECORDS, &[("content-type", "application/json; charset=latin1")], b"{}", 415, "invalid content-type")]
@@ -170,8 +175,7 @@ const RECORDS: &str = "/api/v1/streams/flights/1/records";
 
 #[rstest]
 #[case::deep(format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200)).into_bytes(), "nested more than 120 deep")]
-#[case::invalid_utf8(b"{\"a\":\"\xff\"}".to_vec(), "(byte 6)")]
-#[case::two_values(b"{} {}".to_vec(), "trailing characters at line 1 column 4 (byte 3)")]
+#[case::half_a_character(br#"{"a":"\ud83d"}"#.to_vec(), "half of a surrogate pair at line 1 column 7 (byte 6)")]
 #[case::scalar(b"7".to_vec(), "an event is a JSON object")]
 #[tokio::test]
 async fn an_event_alone_is_answered_with_its_error(#[case] body: Vec<u8>, #[case] message: &str) {
@@ -296,6 +300,23 @@ async fn takes_large_bodies_that_come_in_pieces() {
     let mut values = doors.raw_values().await;
     values.sort_by_key(|value| serde_json::from_str::<Value>(value).unwrap()["n"].as_u64());
     assert!(values.iter().eq(lines.iter().map(|line| line.trim_end())));
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_utf8_is_refused_alone() {
+    let doors = Doors::open().await.with_stream(json!({})).await;
+    let answer = doors.append(&[LINES], &b"{}\n{\"a\":\"\xff\"}\n"[..]).await;
+    assert_eq!(answer.json["records"][1]["error"]["field"], "value");
+    assert_eq!(doors.raw_values().await, ["{}"]);
+}
+
+#[tokio::test]
+async fn answers_unavailable_once_the_log_is_closed() {
+    let doors = Doors::open().await.with_stream(json!({})).await;
+    doors.log.close().await.unwrap();
+    let answer = doors.append(&[], "{}").await;
+    assert_eq!((answer.status, answer.error().0), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    assert_eq!(answer.headers["retry-after"], "1");
 }
 
 #[tokio::test]
