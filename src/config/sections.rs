@@ -32,7 +32,7 @@ impl Default for Kafka {
 pub(crate) struct Sled {
     /// Pages kept in memory.
     pub(crate) cache_bytes: Size,
-    /// Bytes that wait for the disk at most; beyond them an append is answered with 429.
+    /// Bytes that wait for the disk at most; further appends wait for room.
     pub(crate) queue_bytes_max: Size,
 }
 
