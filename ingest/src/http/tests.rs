@@ -1,0 +1,4 @@
+mod connections;
+mod dead_letters;
+mod records;
+mod streams;
