@@ -19,7 +19,10 @@ struct Sled {
 
 impl Sled {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), log: Mutex::new(None) }
+        Self {
+            directory: tempfile::tempdir().expect("a temporary directory can be made"),
+            log: Mutex::new(None),
+        }
     }
 }
 

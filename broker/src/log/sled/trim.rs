@@ -1,5 +1,8 @@
 //! Removing: what retention lets go, and what deleted topics left. A little at a time, along with
 //! the writes, since sled gives space back only while something is written after a removal.
+//!
+//! Retention asks nobody: what a group has not read yet goes too when it is old or the partition is
+//! full, as in Kafka, and the group reads on at the new start.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
