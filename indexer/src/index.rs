@@ -12,7 +12,6 @@ mod sink;
 mod splits;
 mod stream;
 
-
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -7,7 +7,6 @@ mod parse;
 mod search;
 mod snapshot;
 
-
 use std::sync::Arc;
 
 use broker::catalog::Stream;
