@@ -167,6 +167,7 @@ mod tests {
     async fn what_does_not_stop_in_time_is_named() {
         let supervisor = Supervisor::new(Failed::new(CancellationToken::new()));
         supervisor.keep("stubborn", |_| std::future::pending());
+        tokio::task::yield_now().await;
         let running = supervisor.finish(Instant::now() + Duration::from_secs(1)).await;
         assert_eq!(running, ["stubborn"]);
     }
