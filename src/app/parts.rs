@@ -50,7 +50,6 @@ impl ArchiveParts {
 /// Opens the log, the catalog and the object store. `stop` ends what would otherwise go on for ever,
 /// such as a follower's stream.
 pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Parts, Failure> {
-    std::fs::create_dir_all(&config.data).or_fail(format!("make {}", config.data.display()))?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log = open_log(config, &clock).await?;
     let catalog = Catalog::open(log.clone(), clock.clone()).await.or_fail("open the catalog")?;
