@@ -1,5 +1,8 @@
 //! From a raw record to a processed one: total, pure, no input or output.
 
+mod numbers;
+mod program;
+
 use std::sync::Arc;
 
 use crate::error::Result;
@@ -38,6 +41,9 @@ impl Transform for Identity {
 
 /// Checks and compiles a program; none is identity. The error names the field `transform`, and
 /// line and column.
-pub fn compile(_program: Option<&str>) -> Result<Arc<dyn Transform>> {
-    Ok(Arc::new(Identity))
+pub fn compile(program: Option<&str>) -> Result<Arc<dyn Transform>> {
+    match program {
+        Some(source) => Ok(Arc::new(program::Program::compile(source)?)),
+        None => Ok(Arc::new(Identity)),
+    }
 }

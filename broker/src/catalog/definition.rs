@@ -287,7 +287,7 @@ impl Stream {
         Ok(Self { definition, defined_at, name, extractor, activations })
     }
 
-    pub(super) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
+    pub(crate) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
         self.activations.entry((partition, version)).or_insert(offset);
     }
 

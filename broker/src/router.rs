@@ -1,0 +1,243 @@
+//! The sink from raw to processed: applies each stream's transform and hands the results back as
+//! appends, so that outputs, dead letters and progress are committed as one step.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::{debug, info};
+
+use crate::batch::BatchBuilder;
+use crate::catalog::{Catalog, Change, Stream};
+use crate::checkpoint::{Checkpoint, Place};
+use crate::error::{Kind, Result, ResultExt};
+use crate::log::{Append, Chunk, Entry};
+use crate::record::Origin;
+use crate::sink::{Flushed, Rejection, Sink};
+use crate::topic::{Offset, Partition, Stage, StreamName, Topic};
+use crate::transform::{Outcome, Transform, compile};
+
+/// Routes raw records. A changed transform takes effect, partition by partition, at the offset that
+/// this router has reached when it learns of it; the catalog records that offset in the same step
+/// as the first outputs, so that a replay applies the same version to the same record.
+pub struct Router {
+    catalog: Arc<Catalog>,
+    compiled: HashMap<CompiledKey, Arc<dyn Transform>>,
+    activations: Vec<Activation>,
+    outputs: Vec<Append>,
+}
+
+/// A stream, its incarnation and a transform's version.
+type CompiledKey = (StreamName, u64, u32);
+
+/// A version that takes effect with the next commit.
+#[derive(Clone)]
+struct Activation {
+    stream: StreamName,
+    incarnation: u64,
+    version: u32,
+    partition: Partition,
+    offset: Offset,
+    is_staged: bool,
+}
+
+impl Router {
+    /// A router for every stream of the catalog.
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        Self { catalog, compiled: HashMap::new(), activations: Vec::new(), outputs: Vec::new() }
+    }
+
+    /// The stream of a raw topic with what this router activated itself; none if it is gone.
+    async fn stream(&mut self, topic: &Topic) -> Result<Option<Arc<Stream>>> {
+        let Some(name) = topic.stream() else { return Ok(None) };
+        if self.catalog.get(name).is_err() {
+            self.catalog.refresh().await?;
+        }
+        let Ok(mut stream) = self.catalog.get(name) else { return Ok(None) };
+        if stream.topic(Stage::Raw) != *topic {
+            return Ok(None);
+        }
+        for activation in &self.activations {
+            if activation.is_for(&stream) {
+                Arc::make_mut(&mut stream).activate(
+                    activation.version,
+                    activation.partition,
+                    activation.offset,
+                );
+            }
+        }
+        Ok(Some(stream))
+    }
+
+    /// Lets every version that is pending in a partition take effect at `offset`.
+    fn activate_pending(&mut self, stream: &mut Arc<Stream>, partition: Partition, offset: Offset) {
+        let pending: Vec<u32> =
+            stream.pending_transforms(partition).map(|transform| transform.version).collect();
+        for version in pending {
+            Arc::make_mut(stream).activate(version, partition, offset);
+            let incarnation = stream.definition.incarnation;
+            let stream = stream.name().clone();
+            info!(%stream, %partition, %offset, version, "transform takes effect");
+            self.activations.push(Activation {
+                stream,
+                incarnation,
+                version,
+                partition,
+                offset,
+                is_staged: false,
+            });
+        }
+    }
+
+    fn transforms(&mut self, stream: &Stream) -> Result<BTreeMap<u32, Arc<dyn Transform>>> {
+        let definition = &stream.definition;
+        let mut transforms = BTreeMap::new();
+        for transform in &definition.transforms {
+            let key = (stream.name().clone(), definition.incarnation, transform.version);
+            let compiled = match self.compiled.get(&key) {
+                Some(compiled) => compiled.clone(),
+                None => {
+                    let compiled = compile(transform.program.as_deref())?;
+                    self.compiled.insert(key, compiled.clone());
+                    compiled
+                }
+            };
+            transforms.insert(transform.version, compiled);
+        }
+        Ok(transforms)
+    }
+
+    /// The catalog records of activations that were not handed out yet.
+    fn stage_activations(&mut self) -> Result<Vec<Append>> {
+        let streams = self.catalog.watch().borrow().clone();
+        self.activations.retain(|activation| {
+            let stream = streams.get(&activation.stream);
+            stream.is_some_and(|stream| {
+                activation.is_for(stream)
+                    && stream.activation(activation.version, activation.partition).is_none()
+            })
+        });
+        let mut appends = Vec::new();
+        for activation in self.activations.iter_mut().filter(|activation| !activation.is_staged) {
+            activation.is_staged = true;
+            appends.push(self.catalog.activation(activation.change())?);
+        }
+        Ok(appends)
+    }
+}
+
+impl Activation {
+    fn is_for(&self, stream: &Stream) -> bool {
+        self.stream == *stream.name() && self.incarnation == stream.definition.incarnation
+    }
+
+    fn change(&self) -> Change {
+        Change::Activate {
+            dataset: self.stream.dataset().to_owned(),
+            version: self.stream.version().to_owned(),
+            incarnation: self.incarnation,
+            transform_version: self.version,
+            partition: self.partition,
+            offset: self.offset,
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Router {
+    async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint> {
+        self.catalog.refresh().await?;
+        Ok(committed.clone())
+    }
+
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        let mut routes = Vec::new();
+        for chunk in chunks {
+            let Some(first) = chunk.entries.first().map(|entry| entry.offset) else { continue };
+            let Some(mut stream) = self.stream(&chunk.place.topic).await? else {
+                debug!(place = %chunk.place, "leaving out records of a stream that is gone");
+                continue;
+            };
+            self.activate_pending(&mut stream, chunk.place.partition, first);
+            let transforms = self.transforms(&stream)?;
+            routes.push(Route { chunk, stream, transforms });
+        }
+        if routes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let routed =
+            tokio::task::spawn_blocking(move || routes.into_iter().map(Route::run).collect::<Vec<_>>());
+        let mut rejections = Vec::new();
+        for routed in routed.await.or_error(Kind::Internal, "run transforms")? {
+            self.outputs.extend(routed.output);
+            rejections.extend(routed.rejections);
+        }
+        Ok(rejections)
+    }
+
+    async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
+        let idle: Vec<(Place, Offset)> = upto.iter().map(|(place, next)| (place.clone(), next)).collect();
+        for stream in self.catalog.list().into_iter().filter(|stream| stream.definition.transforms.len() > 1)
+        {
+            let raw = stream.topic(Stage::Raw);
+            for (place, next) in idle.iter().filter(|(place, _)| place.topic == raw) {
+                let Some(mut current) = self.stream(&place.topic).await? else { break };
+                self.activate_pending(&mut current, place.partition, *next);
+            }
+        }
+        let mut appends = std::mem::take(&mut self.outputs);
+        appends.extend(self.stage_activations()?);
+        Ok(Flushed { through: upto.clone(), appends })
+    }
+}
+
+/// A chunk on its way through the transforms of its stream.
+struct Route {
+    chunk: Chunk,
+    stream: Arc<Stream>,
+    transforms: BTreeMap<u32, Arc<dyn Transform>>,
+}
+
+struct Routed {
+    output: Option<Append>,
+    rejections: Vec<Rejection>,
+}
+
+impl Route {
+    fn run(self) -> Routed {
+        let Route { chunk, stream, transforms } = self;
+        let Place { partition, .. } = chunk.place;
+        let mut batch = BatchBuilder::new();
+        let mut rejections = Vec::new();
+        for entry in chunk.entries {
+            let transform_version = stream.transform_at(partition, entry.offset).version;
+            let Entry { offset, record } = entry;
+            let before = (record.value.as_ptr(), record.value.len());
+            match transforms[&transform_version].apply(record) {
+                Outcome::Forward(mut record) => {
+                    record.origin = Some(Origin { partition, offset });
+                    if before != (record.value.as_ptr(), record.value.len()) {
+                        let extracted = stream.extractor().extract(&record.value);
+                        record.time = extracted.ok().and_then(|found| found.time).unwrap_or(record.time);
+                    }
+                    batch.push(&record);
+                }
+                Outcome::Drop => {}
+                Outcome::Reject { record, reason } => {
+                    let place = chunk.place.clone();
+                    let entry = Entry { offset, record };
+                    rejections.push(Rejection { place, entry, reason, transform_version });
+                }
+            }
+        }
+        let place = Place::new(stream.topic(Stage::Processed), partition);
+        let output = batch.finish().map(|batch| Append { place, batch });
+        Routed { output, rejections }
+    }
+}
+
+impl std::fmt::Debug for Router {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Router").field("outputs", &self.outputs.len()).finish_non_exhaustive()
+    }
+}

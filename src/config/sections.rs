@@ -1,0 +1,152 @@
+//! The sections of the configuration, with the default of every key. `docs/configuration.md` says
+//! what each is for.
+
+use serde::{Deserialize, Serialize};
+
+use super::values::{Properties, Size, Span};
+
+/// How the Kafka log is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Kafka {
+    /// `HOST:PORT`, several with commas. Needed with `log = "kafka"`.
+    pub(crate) brokers: Option<String>,
+    /// Copies of every topic that is made; the broker's own default where it is not given.
+    pub(crate) replication_factor: Option<u32>,
+    /// Bytes that wait for the brokers at most; beyond them an append is answered with 429.
+    pub(crate) queue_bytes_max: Size,
+    /// Handed on to librdkafka by name.
+    pub(crate) properties: Properties,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        let properties = Properties::default();
+        Self { brokers: None, replication_factor: None, queue_bytes_max: Size::mib(64), properties }
+    }
+}
+
+/// How the sled log uses memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Sled {
+    /// Pages kept in memory.
+    pub(crate) cache_bytes: Size,
+    /// Bytes that wait for the disk at most; beyond them an append is answered with 429.
+    pub(crate) queue_bytes_max: Size,
+}
+
+impl Default for Sled {
+    fn default() -> Self {
+        Self { cache_bytes: Size::mib(64), queue_bytes_max: Size::mib(32) }
+    }
+}
+
+/// Where objects lie.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Objects {
+    /// `s3://…`, `gs://…`, `az://…`, `file:///…` or a folder; `DATA/objects` where it is not given.
+    pub(crate) url: Option<String>,
+    /// Handed on to the object store by name, such as `aws_endpoint`.
+    pub(crate) options: Properties,
+}
+
+/// What is taken at the door, at most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Limits {
+    /// A request's body as it is sent.
+    pub(crate) body_bytes_max: Size,
+    /// A request's body when it is decompressed.
+    pub(crate) decoded_body_bytes_max: Size,
+    /// One record.
+    pub(crate) record_bytes_max: Size,
+    /// Records of one request.
+    pub(crate) batch_records_max: u32,
+    /// A record's key.
+    pub(crate) key_bytes_max: Size,
+    /// Bodies of all requests that are being worked on.
+    pub(crate) in_flight_bytes_max: Size,
+    /// A request's headers.
+    pub(crate) header_bytes_max: Size,
+    /// Until a request's headers have come.
+    pub(crate) header_time_max: Span,
+    /// Until a request's body has come.
+    pub(crate) body_time_max: Span,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: Size::mib(16),
+            decoded_body_bytes_max: Size::mib(64),
+            record_bytes_max: Size::mib(1),
+            batch_records_max: 50_000,
+            key_bytes_max: Size::kib(1),
+            in_flight_bytes_max: Size::mib(256),
+            header_bytes_max: Size::kib(64),
+            header_time_max: Span::seconds(10),
+            body_time_max: Span::seconds(30),
+        }
+    }
+}
+
+/// How the archive cuts and packs its objects.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Archive {
+    /// An object ends when its events, before compression, reach this.
+    pub(crate) object_bytes_max: Size,
+    /// An object ends when its first event arrived this long ago.
+    pub(crate) object_age_seconds: u64,
+    /// How objects are compressed.
+    pub(crate) compression: Compression,
+}
+
+impl Default for Archive {
+    fn default() -> Self {
+        Self { object_bytes_max: Size::mib(64), object_age_seconds: 300, compression: Compression::default() }
+    }
+}
+
+/// How objects are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    /// Not at all: `.ndjson`.
+    None,
+    /// `.ndjson.gz`
+    Gzip,
+    /// `.ndjson.zst`
+    #[default]
+    Zstd,
+}
+
+/// How the index is cut, and what a query may use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Index {
+    /// A split is published at this many events.
+    pub(crate) split_events_max: u64,
+    /// A split is published when its first event arrived this long ago.
+    pub(crate) split_age_seconds: u64,
+    /// The tail becomes a segment at this many events.
+    pub(crate) segment_events_max: u64,
+    /// How long a query waits for what is acked to be processed.
+    pub(crate) query_wait_seconds: u64,
+    /// Copies of published splits on the local disk.
+    pub(crate) cache_bytes_max: Size,
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        Self {
+            split_events_max: 1_000_000,
+            split_age_seconds: 600,
+            segment_events_max: 20_000,
+            query_wait_seconds: 10,
+            cache_bytes_max: Size::mib(10 << 10),
+        }
+    }
+}
