@@ -1,10 +1,144 @@
-//! Wires the server together.
+//! Wires the server together, in the order in which its parts need each other, and takes it apart
+//! in the reverse order.
 
-use crate::config::Config;
-use crate::failure::{Exit, Failure};
+mod parts;
+mod tracing_setup;
+mod workers;
 
-/// Runs the server until it is told to stop.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use http::StatusCode;
+use ingest::auth::Bearer;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::parts::Parts;
+use crate::config::{Config, token};
+use crate::failure::{Exit, Failure, OrFail};
+use crate::serve::listen;
+use crate::supervise::{Connections, Failed, Supervisor};
+
+/// The stack of each thread: deep JSON and deep expressions are walked by recursion.
+const THREAD_STACK_BYTES: usize = 8 << 20;
+
+/// Runs the server until it is told to stop by SIGINT or SIGTERM, or cannot go on.
 pub(crate) fn serve(config: Config) -> Result<(), Failure> {
-    let message = format!("this build has no server to listen on {}", config.listen);
-    Err(Failure::new(Exit::Unavailable, message))
+    tracing_setup::start(&config)?;
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().thread_stack_size(THREAD_STACK_BYTES).build();
+    runtime.or_fail("start the runtime")?.block_on(Box::pin(run(config)))
+}
+
+async fn run(config: Config) -> Result<(), Failure> {
+    let bearer = bearer(&config)?;
+    let end = CancellationToken::new();
+    let failed = Failed::new(end.clone());
+    let parts = parts::open(&config, end.clone()).await?;
+    let listener = TcpListener::bind(config.listen).await;
+    let listener = listener.or_fail(format!("listen on {}", config.listen))?;
+    let address = listener.local_addr().or_fail("read the listening address")?;
+
+    let workers = Supervisor::new(failed.clone());
+    workers::start(&workers, &parts, &config);
+    let doors = Supervisor::new(failed.clone());
+    let connections = Connections::default();
+    let is_ready = Arc::new(AtomicBool::new(true));
+    let router = router(&parts, &config, bearer, is_ready.clone());
+    let limits = config.limits.clone();
+    let mut door = Some((listener, router, connections.clone()));
+    doors.keep("door", move |stop| {
+        let door = door.take();
+        let limits = limits.clone();
+        async move {
+            if let Some((listener, router, connections)) = door {
+                listen(listener, router, limits, (connections, stop)).await;
+            }
+            Ok(())
+        }
+    });
+    info!(%address, data = %config.data.display(), "ready");
+
+    wait_for_the_end(&end).await?;
+    is_ready.store(false, Ordering::SeqCst);
+    drain(&config, (&doors, &connections), &workers, parts).await?;
+    failed.first().map_or(Ok(()), |error| Err(error.into()))
+}
+
+async fn wait_for_the_end(end: &CancellationToken) -> Result<(), Failure> {
+    let mut interrupt = signal(SignalKind::interrupt()).or_fail("listen for SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).or_fail("listen for SIGTERM")?;
+    tokio::select! {
+        _ = interrupt.recv() => info!("interrupted, shutting down"),
+        _ = terminate.recv() => info!("terminated, shutting down"),
+        () = end.cancelled() => warn!("shutting down after a failure"),
+    }
+    end.cancel();
+    Ok(())
+}
+
+/// Doors first, so that nothing new comes in; then the workers, which commit what they have; then
+/// the log. One grace period over all of it.
+async fn drain(
+    config: &Config,
+    (doors, connections): (&Supervisor, &Connections),
+    workers: &Supervisor,
+    parts: Parts,
+) -> Result<(), Failure> {
+    let deadline = Instant::now() + Duration::from_secs(config.shutdown_grace_seconds);
+    let mut running = doors.finish(deadline).await;
+    if !connections.finish(deadline).await {
+        running.push("connections");
+    }
+    running.extend(workers.finish(deadline).await);
+    match tokio::time::timeout_at(deadline, parts.log.close()).await {
+        Ok(closed) => closed?,
+        Err(_) => running.push("log"),
+    }
+    if running.is_empty() {
+        info!("stopped");
+        return Ok(());
+    }
+    let message = format!("still running after the grace period: {}", running.join(", "));
+    Err(Failure::new(Exit::Failure, message))
+}
+
+/// The configured token, or the one in the data folder, which is made and printed at the first start.
+fn bearer(config: &Config) -> Result<Bearer, Failure> {
+    let token = match &config.token {
+        Some(token) => token.clone(),
+        None => {
+            let found = token::find_or_make(&config.data)?;
+            if found.is_new {
+                let path = config.data.join("token");
+                println!("token, kept in {}: {}", path.display(), found.token.expose());
+            }
+            found.token
+        }
+    };
+    let open = ["/healthz", "/readyz", "/grpc.health.v1.Health/"];
+    Ok(Bearer::new(token.expose().to_owned()).open(open))
+}
+
+fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
+    let ready = move || async move {
+        if is_ready.load(Ordering::SeqCst) {
+            (StatusCode::OK, "ready\n")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        }
+    };
+    let router = parts
+        .doors(config)
+        .route("/healthz", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .fallback(ingest::http::not_found)
+        .method_not_allowed_fallback(ingest::http::method_not_allowed);
+    ingest::auth::layer(router, bearer)
 }

@@ -1,0 +1,221 @@
+//! Cases of groups and their readers.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use futures::FutureExt;
+
+use super::{
+    Bench, append, ensure, fails, kept, numbered, place, read_all, same, take, to, values, values_of,
+};
+use crate::checkpoint::Checkpoint;
+use crate::error::{Kind, Result};
+use crate::log::{Log, Selection};
+use crate::record::Record;
+use crate::topic::{Confidentiality, Offset, Stage, Topic};
+
+async fn fill(bench: &Bench<'_>, log: &dyn Log, topic: &Topic, values: &[Bytes]) -> Result<()> {
+    let records: Vec<Record> = values.iter().map(|value| bench.record(value.clone())).collect();
+    append(log, &place(topic, 0), &records).await?;
+    Ok(())
+}
+
+/// A topic of the selected stage that is made after the reader joined shows up.
+pub async fn sees_topics_made_later(bench: &Bench<'_>) -> Result<()> {
+    let log = bench.log().await?;
+    let mut reader = log.subscribe(Selection::Stage(Stage::Raw), &bench.group("g")).await?;
+    let topic = bench.topic(Stage::Raw, 1).await?;
+    let other = bench.topic(Stage::Processed, 1).await?;
+    fill(bench, &*log, &other, &numbered("other", 3)).await?;
+    fill(bench, &*log, &topic, &numbered("late", 3)).await?;
+    let (taken, _) = take(&mut *reader, &topic, 3).await?;
+    same(&values_of(&taken), &numbered("late", 3), "records of a topic made later")
+}
+
+/// After a reopening a group reads on where it committed.
+pub async fn resumes_where_it_committed(bench: &Bench<'_>) -> Result<()> {
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (group, place) = (bench.group("g"), place(&topic, 0));
+    fill(bench, &*log, &topic, &numbered("r", 10)).await?;
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &group).await?;
+    ensure(reader.committed().get(&place).is_none(), || "a new group has progress".to_owned())?;
+    let (taken, _) = take(&mut *reader, &topic, 10).await?;
+    let upto: Checkpoint = [(place.clone(), taken[4].1.offset)].into_iter().collect();
+    reader.commit(&upto, Vec::new()).await?;
+    same(&reader.committed().get(&place), &upto.get(&place), "committed, of the reader")?;
+    drop((reader, log));
+
+    let log = bench.reopen().await?;
+    same(&log.committed(&group, &topic).await?, &upto, "committed, after a reopening")?;
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &group).await?;
+    let (taken, _) = take(&mut *reader, &topic, 6).await?;
+    same(&values_of(&taken), &numbered("r", 10)[4..].to_vec(), "records after a reopening")?;
+    same(&reader.committed().get(&place), &upto.get(&place), "committed, of the new reader")
+}
+
+/// A call of `next` that is dropped before it returns takes nothing with it.
+pub async fn loses_nothing_when_next_is_dropped(bench: &Bench<'_>) -> Result<()> {
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &bench.group("g")).await?;
+    let wanted = numbered("n", 30);
+    let mut read = Vec::new();
+    for batch in wanted.chunks(3) {
+        fill(bench, &*log, &topic, batch).await?;
+        for _ in 0..5 {
+            if let Some(chunks) = reader.next(1 << 20).now_or_never() {
+                read.extend(chunks?.into_iter().flat_map(|chunk| chunk.entries));
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+    let left = wanted.len() - read.len();
+    let mut read: Vec<Bytes> = read.into_iter().map(|entry| entry.record.value).collect();
+    read.extend(values_of(&take(&mut *reader, &topic, left).await?.0));
+    same(&read, &wanted, "records, though calls were dropped")
+}
+
+/// A reader can be moved back and forth.
+pub async fn seeks_back_and_forth(bench: &Bench<'_>) -> Result<()> {
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let place = place(&topic, 0);
+    let all = numbered("s", 20);
+    fill(bench, &*log, &topic, &all).await?;
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &bench.group("g")).await?;
+    let (taken, _) = take(&mut *reader, &topic, 20).await?;
+    for index in [0, 15, 3, 19] {
+        let to: Checkpoint = [(place.clone(), taken[index].1.offset)].into_iter().collect();
+        reader.seek(&to).await?;
+        let (again, _) = take(&mut *reader, &topic, 20 - index).await?;
+        same(&values_of(&again), &all[index..].to_vec(), &format!("records from number {index}"))?;
+    }
+    Ok(())
+}
+
+/// Outputs are there exactly if the progress is, also after a reopening.
+pub async fn commits_outputs_with_progress(bench: &Bench<'_>) -> Result<()> {
+    let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (processed, group) = (bench.topic(Stage::Processed, 2).await?, bench.group("g"));
+    fill(bench, &*log, &raw, &numbered("in", 4)).await?;
+    let mut reader = log.subscribe(Selection::Topic(raw.clone()), &group).await?;
+    let (_, reached) = take(&mut *reader, &raw, 4).await?;
+    let outputs = vec![
+        to(&place(&processed, 0), &[bench.record("out 0")])?,
+        to(&place(&processed, 1), &[bench.record("out 1")])?,
+    ];
+    reader.commit(&reached, outputs).await?;
+    for reopened in [false, true] {
+        let log = if reopened { bench.reopen().await? } else { log.clone() };
+        same(&log.committed(&group, &raw).await?, &reached, "progress")?;
+        same(&values(&*log, &place(&processed, 0)).await?, &vec!["out 0".into()], "output 0")?;
+        same(&values(&*log, &place(&processed, 1)).await?, &vec!["out 1".into()], "output 1")?;
+    }
+    Ok(())
+}
+
+/// If one output cannot be written, neither the others nor the progress are.
+pub async fn writes_nothing_without_every_output(bench: &Bench<'_>) -> Result<()> {
+    let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (processed, group) = (bench.topic(Stage::Processed, 1).await?, bench.group("g"));
+    let missing = bench.stream()?.topic(Confidentiality::Green, Stage::Processed);
+    fill(bench, &*log, &raw, &numbered("in", 2)).await?;
+    let mut reader = log.subscribe(Selection::Topic(raw.clone()), &group).await?;
+    let (_, reached) = take(&mut *reader, &raw, 2).await?;
+    let outputs = vec![
+        to(&place(&processed, 0), &[bench.record("out")])?,
+        to(&place(&missing, 0), &[bench.record("lost")])?,
+    ];
+    fails(reader.commit(&reached, outputs).await, Kind::NotFound, "commit with a missing output")?;
+    ensure(log.committed(&group, &raw).await?.is_empty(), || "progress without outputs".to_owned())?;
+    ensure(read_all(&*log, &place(&processed, 0)).await?.is_empty(), || "half a commit".to_owned())?;
+    fill(bench, &*log, &processed, &numbered("after", 1)).await
+}
+
+/// A newer reader takes over: the one before it is `Fenced`, also while it waits, and writes
+/// nothing.
+pub async fn fences_the_reader_before(bench: &Bench<'_>) -> Result<()> {
+    let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (processed, group) = (bench.topic(Stage::Processed, 1).await?, bench.group("g"));
+    let selection = Selection::Topic(raw.clone());
+    fill(bench, &*log, &raw, &numbered("in", 2)).await?;
+    let mut old = log.subscribe(selection.clone(), &group).await?;
+    let (_, reached) = take(&mut *old, &raw, 2).await?;
+
+    let (waited, new) = futures::join!(old.next(1_000), log.subscribe(selection, &group));
+    let mut new = new?;
+    // Where members share a group, the new one first has to take part in reading.
+    let (taken, _) = take(&mut *new, &raw, 2).await?;
+    same(&values_of(&taken), &numbered("in", 2), "records of the new reader")?;
+    fails(waited, Kind::Fenced, "next of a fenced reader that waits")?;
+    fails(old.next(1_000).await, Kind::Fenced, "next of a fenced reader")?;
+    let outputs = vec![to(&place(&processed, 0), &[bench.record("out")])?];
+    fails(old.commit(&reached, outputs).await, Kind::Fenced, "commit of a fenced reader")?;
+    ensure(log.committed(&group, &raw).await?.is_empty(), || "a fenced reader made progress".to_owned())?;
+    let written = read_all(&*log, &place(&processed, 0)).await?;
+    ensure(written.is_empty(), || "a fenced reader wrote".to_owned())?;
+    new.commit(&reached, Vec::new()).await
+}
+
+/// Groups do not see each other's progress.
+pub async fn keeps_groups_apart(bench: &Bench<'_>) -> Result<()> {
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    fill(bench, &*log, &topic, &numbered("x", 5)).await?;
+    let selection = Selection::Topic(topic.clone());
+    let (group_a, group_b) = (bench.group("a"), bench.group("ab"));
+    let mut first = log.subscribe(selection.clone(), &group_a).await?;
+    let (_, reached) = take(&mut *first, &topic, 5).await?;
+    first.commit(&reached, Vec::new()).await?;
+    let mut second = log.subscribe(selection, &group_b).await?;
+    let (taken, _) = take(&mut *second, &topic, 5).await?;
+    same(&values_of(&taken), &numbered("x", 5), "records of the second group")?;
+    same(&log.committed(&group_a, &topic).await?, &reached, "progress of the first group")?;
+    ensure(log.committed(&group_b, &topic).await?.is_empty(), || "progress of another group".to_owned())
+}
+
+/// A deleted topic vanishes from readers; progress in it is dropped, the rest of a commit is not.
+pub async fn goes_on_when_a_topic_is_deleted(bench: &Bench<'_>) -> Result<()> {
+    let log = bench.log().await?;
+    let (doomed, staying) = (bench.topic(Stage::Dead, 1).await?, bench.topic(Stage::Dead, 1).await?);
+    let group = bench.group("g");
+    fill(bench, &*log, &doomed, &numbered("d", 2)).await?;
+    let mut reader = log.subscribe(Selection::Stage(Stage::Dead), &group).await?;
+    let (_, mut reached) = take(&mut *reader, &doomed, 2).await?;
+    fill(bench, &*log, &doomed, &numbered("unread", 2)).await?;
+    log.delete(&doomed).await?;
+    fill(bench, &*log, &staying, &numbered("s", 3)).await?;
+    let (taken, staying_reached) = take(&mut *reader, &staying, 3).await?;
+    same(&values_of(&taken), &numbered("s", 3), "records of the topic that stays")?;
+    reached.merge(&staying_reached);
+    reader.commit(&reached, Vec::new()).await?;
+    same(&log.committed(&group, &staying).await?, &staying_reached, "progress in the topic that stays")?;
+
+    log.create(&doomed, &kept(1)).await?;
+    fill(bench, &*log, &doomed, &numbered("again", 1)).await?;
+    let (taken, _) = take(&mut *reader, &doomed, 1).await?;
+    same(&values_of(&taken), &numbered("again", 1), "records of the topic made again")?;
+    same(&taken[0].1.offset, &Offset(0), "offset in the topic made again")
+}
+
+/// A reader of many partitions gets all of each, in order.
+pub async fn reads_many_partitions_in_turn(bench: &Bench<'_>) -> Result<()> {
+    const PARTITIONS: u32 = 16;
+    const RECORDS: usize = 40;
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Raw, PARTITIONS).await?);
+    for partition in 0..PARTITIONS {
+        let records = numbered("m", RECORDS).into_iter().map(|value| bench.record(value));
+        append(&*log, &place(&topic, partition), &records.collect::<Vec<_>>()).await?;
+    }
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &bench.group("g")).await?;
+    let mut read: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
+    let mut left = RECORDS * PARTITIONS as usize;
+    while left > 0 {
+        for chunk in reader.next(2_000).await? {
+            left = left.saturating_sub(chunk.entries.len());
+            let own = read.entry(chunk.place.partition.0).or_default();
+            own.extend(chunk.entries.into_iter().map(|entry| entry.record.value));
+        }
+    }
+    for partition in 0..PARTITIONS {
+        same(&read.remove(&partition), &Some(numbered("m", RECORDS)), &format!("partition {partition}"))?;
+    }
+    Ok(())
+}

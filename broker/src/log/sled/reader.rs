@@ -1,0 +1,193 @@
+//! A group's reader on sled.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::task::JoinHandle;
+
+use super::block::BLOCK_BYTES_MAX;
+use super::committer::fenced;
+use super::queue::{Fence, Progress};
+use super::share::Share;
+use super::topics::TopicState;
+use super::{Shared, read};
+use crate::checkpoint::{Checkpoint, Place};
+use crate::error::{Error, Result};
+use crate::log::{Append, Chunk, Reader};
+use crate::topic::Offset;
+
+/// How many partitions are read in one turn.
+const TURN_PARTITIONS_MAX: usize = 64;
+
+/// Reads every selected partition, in turn.
+pub(super) struct SledReader {
+    shared: Arc<Shared>,
+    share: Arc<Share>,
+    committed: Checkpoint,
+    positions: HashMap<Place, Spot>,
+    /// A read that was begun. It is kept when `next` is dropped, so that a caller who asks again and
+    /// again with little patience still comes forward.
+    reading: Option<JoinHandle<Result<Vec<Read>>>>,
+}
+
+/// Where a partition is read next, and the id of the topic that the offset counts in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Spot {
+    topic: u32,
+    next: Offset,
+}
+
+/// What was read from a spot.
+struct Read {
+    from: Spot,
+    chunk: Chunk,
+}
+
+impl SledReader {
+    pub(super) fn new(shared: Arc<Shared>, share: Arc<Share>) -> Self {
+        let committed = share.committed.clone();
+        let spots = committed.iter().filter_map(|(place, next)| {
+            let topic = shared.topics.find(&place.topic)?.id;
+            Some((place.clone(), Spot { topic, next }))
+        });
+        let positions = spots.collect();
+        Self { shared, share, committed, positions, reading: None }
+    }
+
+    fn check(&self) -> Result<()> {
+        self.shared.check()?;
+        if self.share.is_fenced() { Err(fenced()) } else { Ok(()) }
+    }
+
+    /// The partitions whose turn it is, and where to read them.
+    fn turns(&mut self) -> Vec<(Arc<TopicState>, Place, Spot)> {
+        let (topics, positions) = (&self.shared.topics, &self.positions);
+        let mut found = Vec::new();
+        self.share.turns(TURN_PARTITIONS_MAX, |place| {
+            let Ok(state) = topics.get_place(place) else { return false };
+            let begin = Spot { topic: state.id, next: Offset(0) };
+            let known = positions.get(place).copied().filter(|spot| spot.topic == state.id);
+            let spot = known.unwrap_or(begin);
+            let has_unread = state.bounds(place.partition).end > spot.next.0;
+            if has_unread {
+                found.push((state, place.clone(), spot));
+            }
+            has_unread
+        });
+        found
+    }
+
+    fn begin_read(
+        &self,
+        turns: Vec<(Arc<TopicState>, Place, Spot)>,
+        bytes_max: usize,
+    ) -> JoinHandle<Result<Vec<Read>>> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || {
+            shared.with_store(|store| {
+                let quantum = (bytes_max / turns.len().max(1)).max(BLOCK_BYTES_MAX);
+                let mut left = bytes_max;
+                let mut reads = Vec::new();
+                for (state, place, from) in turns {
+                    let wanted = (place.partition, from.next);
+                    let chunk = match read::read(store, &state, wanted, quantum.min(left)) {
+                        Err(_) if state.is_deleted() => continue,
+                        chunk => chunk?,
+                    };
+                    let bytes: usize = chunk.entries.iter().map(|entry| entry.record.weight()).sum();
+                    left = left.saturating_sub(bytes);
+                    reads.push(Read { from, chunk });
+                    if left == 0 {
+                        break;
+                    }
+                }
+                Ok(reads)
+            })
+        })
+    }
+
+    /// Moves the positions past what was read; what was read from elsewhere than where the reader
+    /// stands now, since it was moved meanwhile, is left out.
+    fn hand_out(&mut self, reads: Vec<Read>) -> Vec<Chunk> {
+        let mut chunks = Vec::with_capacity(reads.len());
+        for Read { from, chunk } in reads {
+            let Some(topic) = self.shared.topics.find(&chunk.place.topic) else { continue };
+            if topic.id != from.topic {
+                continue;
+            }
+            let begin = Spot { topic: topic.id, next: Offset(0) };
+            let spot = self.positions.get(&chunk.place).copied().filter(|spot| spot.topic == topic.id);
+            if spot.is_none() {
+                // The topic is new, perhaps made again under a name that had progress.
+                self.committed.remove(&chunk.place);
+            }
+            if spot.unwrap_or(begin) != from || chunk.next <= from.next {
+                continue;
+            }
+            self.share.put_last(&chunk.place);
+            self.positions.insert(chunk.place.clone(), Spot { topic: topic.id, next: chunk.next });
+            chunks.push(chunk);
+        }
+        chunks
+    }
+}
+
+#[async_trait]
+impl Reader for SledReader {
+    fn committed(&self) -> &Checkpoint {
+        &self.committed
+    }
+
+    async fn seek(&mut self, to: &Checkpoint) -> Result<()> {
+        self.check()?;
+        for (place, next) in to.iter() {
+            if !self.share.selection.includes(&place.topic) {
+                return Err(Error::invalid("position", format!("{place} is not in the reader's share")));
+            }
+            let Ok(state) = self.shared.topics.get_place(place) else { continue };
+            self.positions.insert(place.clone(), Spot { topic: state.id, next });
+            self.share.note(place.clone());
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self, bytes_max: usize) -> Result<Vec<Chunk>> {
+        let share = Arc::clone(&self.share);
+        loop {
+            let mut woken = std::pin::pin!(share.wake.notified());
+            woken.as_mut().enable();
+            self.check()?;
+            let reading = match self.reading.take() {
+                Some(reading) => reading,
+                None => match self.turns() {
+                    turns if turns.is_empty() => {
+                        woken.await;
+                        continue;
+                    }
+                    turns => self.begin_read(turns, bytes_max),
+                },
+            };
+            let reading = self.reading.insert(reading);
+            let done = reading.await;
+            self.reading = None;
+            let reads = done.map_err(|error| Error::internal("read the log").with_source(error))??;
+            let chunks = self.hand_out(reads);
+            if !chunks.is_empty() {
+                return Ok(chunks);
+            }
+        }
+    }
+
+    async fn commit(&mut self, upto: &Checkpoint, outputs: Vec<Append>) -> Result<()> {
+        self.check()?;
+        let progress = upto.iter().map(|(place, next)| {
+            let topic = self.positions.get(place).map(|spot| spot.topic);
+            Progress { place: place.clone(), topic, next }
+        });
+        let fence = Fence { share: Arc::clone(&self.share), progress: progress.collect() };
+        self.shared.write(Some(fence), outputs).await?;
+        self.committed.merge(upto);
+        Ok(())
+    }
+}

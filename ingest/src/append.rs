@@ -1,0 +1,196 @@
+//! From new events to durable records: what the HTTP and the gRPC door share.
+//!
+//! [`Ingest::prepare`] is pure and may be slow; the future of [`Ingest::append`] hands the records
+//! to the log when it is polled first, so that whoever polls two of them in order writes in order.
+
+use std::sync::atomic::Ordering;
+
+use broker::catalog::Stream;
+use broker::checkpoint::Place;
+use broker::{
+    Append, Batch, BatchBuilder, Error, Extracted, Kind, Offset, Partition, Record, Result, Stage, Timestamp,
+    partition_of,
+};
+use bytes::Bytes;
+
+use crate::Ingest;
+
+/// An event as a door has cut it out of a request.
+#[derive(Debug)]
+pub(crate) struct NewEvent {
+    /// Its bytes.
+    pub(crate) value: Bytes,
+    /// Where in the request it stands, for errors: `line 3`; none where its index says it.
+    pub(crate) line: Option<usize>,
+    /// A key that was sent with it; without one the stream's pointer is followed.
+    pub(crate) key: Option<Bytes>,
+}
+
+/// A request that was checked, ready to be written.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    appends: Vec<Append>,
+    slots: Vec<Slot>,
+}
+
+#[derive(Debug)]
+enum Slot {
+    /// Record number `index` of append number `append`.
+    Placed {
+        append: usize,
+        index: usize,
+        time: Timestamp,
+    },
+    Refused(Error),
+}
+
+/// What became of one event.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// It is durable.
+    Appended { partition: Partition, offset: Offset, time: Timestamp },
+    /// It was not written.
+    Refused(Error),
+}
+
+impl Ingest {
+    /// Checks events and encodes them partition by partition. With `atomic`, the first that cannot
+    /// be taken refuses all.
+    pub(crate) fn prepare(&self, stream: &Stream, events: Vec<NewEvent>, atomic: bool) -> Result<Prepared> {
+        if events.len() > self.limits.batch_records_max {
+            let most = self.limits.batch_records_max;
+            let message = format!("a request has at most {most} records (batch_records_max)");
+            return Err(Error::new(Kind::TooLarge, message).with_field("records"));
+        }
+        let mut sheaf = Sheaf::new(self, stream);
+        let mut slots = Vec::with_capacity(events.len());
+        for (index, event) in events.into_iter().enumerate() {
+            let line = event.line;
+            match self.check(stream, event, sheaf.arrival) {
+                Ok(record) => slots.push(sheaf.push(&record)),
+                Err(error) if atomic => return Err(refusal_of_all(index, line, &error)),
+                Err(error) => slots.push(Slot::Refused(at_line(line, error))),
+            }
+        }
+        Ok(Prepared { appends: sheaf.finish(stream)?, slots })
+    }
+
+    fn check(&self, stream: &Stream, event: NewEvent, arrival: Timestamp) -> Result<Record> {
+        let NewEvent { value, key, .. } = event;
+        if value.len() > self.limits.record_bytes_max {
+            let most = self.limits.record_bytes_max;
+            let message =
+                format!("an event has at most {most} bytes (record_bytes_max), not {}", value.len());
+            return Err(Error::new(Kind::TooLarge, message).with_field("value"));
+        }
+        let extracted = extract(stream, &value)?;
+        let field = if key.is_some() { "key" } else { stream.definition.key.as_deref().unwrap_or("key") };
+        let key = key.or(extracted.key);
+        if key.as_ref().is_some_and(|key| key.len() > self.limits.key_bytes_max) {
+            let most = self.limits.key_bytes_max;
+            let message = format!("a key has at most {most} bytes (key_bytes_max)");
+            return Err(Error::new(Kind::TooLarge, message).with_field(field));
+        }
+        let mut record = Record::new(value, arrival);
+        record.time = extracted.time.unwrap_or(arrival);
+        record.key = key;
+        Ok(record)
+    }
+
+    /// Writes what was prepared; durable when it returns. The records are handed to the log, in
+    /// order, before this first waits.
+    pub(crate) async fn append(&self, prepared: Prepared) -> Result<Vec<Outcome>> {
+        let Prepared { appends, slots } = prepared;
+        let places: Vec<Partition> = appends.iter().map(|append| append.place.partition).collect();
+        let appended = if appends.is_empty() { Vec::new() } else { self.log.append(appends).await? };
+        if appended.len() != places.len() {
+            return Err(Error::internal("append records: the log answered for another number of batches"));
+        }
+        let outcome = |slot| match slot {
+            Slot::Placed { append, index, time } => {
+                let (partition, offset) = (places[append], appended[append].offset(index));
+                Outcome::Appended { partition, offset, time }
+            }
+            Slot::Refused(error) => Outcome::Refused(error),
+        };
+        Ok(slots.into_iter().map(outcome).collect())
+    }
+}
+
+/// Finds time and key, and refuses what is JSON but no object, whatever the stream's rules say of it.
+fn extract(stream: &Stream, value: &[u8]) -> Result<Extracted> {
+    let extracted = stream.extractor().extract(value);
+    let is_syntax_error = extracted.as_ref().is_err_and(|error| error.field() == Some("value"));
+    if is_syntax_error || value.trim_ascii_start().starts_with(b"{") {
+        return extracted;
+    }
+    Err(Error::invalid("value", "an event is a JSON object"))
+}
+
+/// The records of one request, sorted by partition.
+struct Sheaf<'i> {
+    ingest: &'i Ingest,
+    arrival: Timestamp,
+    /// For each partition, which of the batches is its; none yet where it has no record.
+    batch_of: Vec<Option<usize>>,
+    batches: Vec<(Partition, BatchBuilder)>,
+    /// The partition of the records without a key, once there was one.
+    keyless: Option<Partition>,
+}
+
+impl<'i> Sheaf<'i> {
+    fn new(ingest: &'i Ingest, stream: &Stream) -> Self {
+        let arrival = ingest.clock.now().floor_to_millis();
+        let batch_of = vec![None; stream.definition.partitions as usize];
+        Self { ingest, arrival, batch_of, batches: Vec::new(), keyless: None }
+    }
+
+    fn push(&mut self, record: &Record) -> Slot {
+        let partition = match &record.key {
+            Some(key) => partition_of(key, self.partitions()),
+            None => self.keyless(),
+        };
+        let append = *self.batch_of[partition.0 as usize].get_or_insert_with(|| {
+            self.batches.push((partition, BatchBuilder::new()));
+            self.batches.len() - 1
+        });
+        let batch = &mut self.batches[append].1;
+        let index = batch.count() as usize;
+        batch.push(record);
+        Slot::Placed { append, index, time: record.time }
+    }
+
+    fn keyless(&mut self) -> Partition {
+        let partitions = self.partitions();
+        let turn = &self.ingest.turn;
+        *self.keyless.get_or_insert_with(|| Partition(turn.fetch_add(1, Ordering::Relaxed) % partitions))
+    }
+
+    fn partitions(&self) -> u32 {
+        self.batch_of.len() as u32
+    }
+
+    fn finish(self, stream: &Stream) -> Result<Vec<Append>> {
+        let topic = stream.topic(Stage::Raw);
+        let append = |(partition, batch): (Partition, BatchBuilder)| {
+            let batch: Option<Batch> = batch.finish();
+            let batch = batch.ok_or_else(|| Error::internal("append records: a batch is empty"))?;
+            Ok(Append { place: Place::new(topic.clone(), partition), batch })
+        };
+        self.batches.into_iter().map(append).collect()
+    }
+}
+
+/// The error of a whole request because of one of its records.
+fn refusal_of_all(index: usize, line: Option<usize>, error: &Error) -> Error {
+    let field = error.field().map(|field| format!("{field}: ")).unwrap_or_default();
+    let error = Error::new(error.kind(), format!("{field}{}", error.message()));
+    at_line(line, error).with_field(format!("records[{index}]"))
+}
+
+fn at_line(line: Option<usize>, error: Error) -> Error {
+    match line {
+        Some(line) => error.context(format!("line {line}")),
+        None => error,
+    }
+}

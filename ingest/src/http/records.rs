@@ -1,0 +1,138 @@
+//! `POST /api/v1/streams/{dataset}/{version}/records`.
+//!
+//! The body is one event or an array of events (`application/json`, or no content type), or an
+//! event a line (`application/x-ndjson`), as it is or compressed with gzip or zstd.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use broker::catalog::Stream;
+use broker::{Error, Offset, Partition, Result, Timestamp};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use proto::problem::Problem;
+use serde::Serialize;
+
+use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
+use crate::Ingest;
+use crate::admission::Charge;
+use crate::append::{Outcome, Prepared};
+use crate::body::{Coding, decode};
+use crate::cut::{Shape, cut};
+
+/// The key of all records of a request.
+const KEY_HEADER: &str = "headwater-key";
+/// Larger bodies are checked off the runtime's threads.
+const INLINE_BYTES_MAX: usize = 64 << 10;
+
+pub(super) async fn append(
+    State(ingest): State<Arc<Ingest>>,
+    path: StreamPath,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    let stream = ingest.catalog.get(&stream_name(path)?)?;
+    let rules = Rules::read(&ingest, &uri, &headers)?;
+    let (body, mut charge) = ingest.read_body(&headers, body, ingest.limits.body_bytes_max).await?;
+    let is_small = body.len() <= INLINE_BYTES_MAX && rules.coding == Coding::Identity;
+    let (prepared, _charge) = if is_small {
+        (rules.prepare(&ingest, &stream, body, &mut charge)?, charge)
+    } else {
+        prepare_aside(ingest.clone(), stream, rules, (body, charge)).await?
+    };
+    let outcomes = ingest.append(prepared).await?;
+    let records = outcomes.into_iter().map(Shown::from).collect();
+    Ok(json(StatusCode::OK, &Answer { records })?)
+}
+
+/// What a request says beside its body.
+struct Rules {
+    shape: Shape,
+    coding: Coding,
+    key: Option<Bytes>,
+    atomic: bool,
+}
+
+impl Rules {
+    fn read(ingest: &Ingest, uri: &Uri, headers: &HeaderMap) -> Result<Self, Refusal> {
+        let parameters = parameters(uri, &["atomic"])?;
+        let atomic = match parameters.get("atomic").map(String::as_str) {
+            Some("true") => true,
+            Some("false") | None => false,
+            Some(_) => return Err(Error::invalid("atomic", "atomic is true or false").into()),
+        };
+        let shape = match media_type(headers)?.as_deref() {
+            None | Some("application/json") => Shape::Json,
+            Some("application/x-ndjson" | "application/ndjson" | "application/jsonl") => Shape::Lines,
+            Some(_) => {
+                let message = "events are sent as application/json or application/x-ndjson";
+                return Err(Refusal::unsupported("content-type", message));
+            }
+        };
+        Ok(Self { shape, coding: Coding::of(headers)?, key: key(ingest, headers)?, atomic })
+    }
+
+    fn prepare(
+        &self,
+        ingest: &Ingest,
+        stream: &Stream,
+        body: Bytes,
+        charge: &mut Charge,
+    ) -> Result<Prepared> {
+        let body = decode(body, self.coding, &ingest.limits, charge)?;
+        let events = cut(&body, self.shape, self.key.as_ref())?;
+        ingest.prepare(stream, events, self.atomic)
+    }
+}
+
+fn key(ingest: &Ingest, headers: &HeaderMap) -> Result<Option<Bytes>> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let Some(key) = values.next() else { return Ok(None) };
+    let most = ingest.limits.key_bytes_max;
+    let is_valid = (1..=most).contains(&key.len())
+        && std::str::from_utf8(key.as_bytes()).is_ok()
+        && values.next().is_none();
+    if !is_valid {
+        let message = format!("a key is one header of 1 to {most} bytes (key_bytes_max) of UTF-8");
+        return Err(Error::invalid("Headwater-Key", message));
+    }
+    Ok(Some(Bytes::copy_from_slice(key.as_bytes())))
+}
+
+async fn prepare_aside(
+    ingest: Arc<Ingest>,
+    stream: Arc<Stream>,
+    rules: Rules,
+    (body, mut charge): (Bytes, Charge),
+) -> Result<(Prepared, Charge)> {
+    let prepare = move || Ok((rules.prepare(&ingest, &stream, body, &mut charge)?, charge));
+    tokio::task::spawn_blocking(prepare)
+        .await
+        .map_err(|error| Error::internal("check the records").with_source(error))?
+}
+
+#[derive(Serialize)]
+struct Answer {
+    records: Vec<Shown>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Shown {
+    Appended { partition: Partition, offset: Offset, timestamp: Timestamp },
+    Refused { error: Problem },
+}
+
+impl From<Outcome> for Shown {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Appended { partition, offset, time } => {
+                Shown::Appended { partition, offset, timestamp: time }
+            }
+            Outcome::Refused(error) => Shown::Refused { error: error.into() },
+        }
+    }
+}

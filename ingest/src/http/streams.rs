@@ -1,0 +1,91 @@
+//! `/api/v1/streams`: create, list, show, change and delete streams.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use broker::catalog::{Draft, Edit};
+use broker::{Error, ResultExt as _};
+use http::header::{HeaderValue, LOCATION};
+use http::{HeaderMap, StatusCode, Uri};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
+use crate::Ingest;
+use crate::definition::{DEFINITION_BYTES_MAX, Shown, parse};
+
+pub(super) async fn create(
+    State(ingest): State<Arc<Ingest>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    parameters(&uri, &[])?;
+    let draft: Draft = read(&ingest, &headers, body).await?;
+    let stream = ingest.catalog.create(draft).await?;
+    let location = format!("/api/v1/streams/{}", stream.name());
+    let location =
+        HeaderValue::try_from(location).or_error(broker::Kind::Internal, "write the stream's location")?;
+    let mut response = json(StatusCode::CREATED, &Shown::of(&stream))?;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+pub(super) async fn list(State(ingest): State<Arc<Ingest>>, uri: Uri) -> Result<Response, Refusal> {
+    #[derive(Serialize)]
+    struct Answer<'s> {
+        streams: Vec<Shown<'s>>,
+    }
+    parameters(&uri, &[])?;
+    let streams = ingest.catalog.list();
+    let streams = streams.iter().map(|stream| Shown::of(stream)).collect();
+    Ok(json(StatusCode::OK, &Answer { streams })?)
+}
+
+pub(super) async fn show(
+    State(ingest): State<Arc<Ingest>>,
+    path: StreamPath,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    parameters(&uri, &[])?;
+    let stream = ingest.catalog.get(&stream_name(path)?)?;
+    Ok(json(StatusCode::OK, &Shown::of(&stream))?)
+}
+
+pub(super) async fn change(
+    State(ingest): State<Arc<Ingest>>,
+    path: StreamPath,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Refusal> {
+    parameters(&uri, &[])?;
+    let name = stream_name(path)?;
+    ingest.catalog.get(&name)?;
+    let edit: Edit = read(&ingest, &headers, body).await?;
+    let stream = ingest.catalog.change(&name, edit).await?;
+    Ok(json(StatusCode::OK, &Shown::of(&stream))?)
+}
+
+pub(super) async fn delete(
+    State(ingest): State<Arc<Ingest>>,
+    path: StreamPath,
+    uri: Uri,
+) -> Result<StatusCode, Refusal> {
+    parameters(&uri, &[])?;
+    ingest.catalog.delete(&stream_name(path)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn read<T: DeserializeOwned>(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<T, Refusal> {
+    if media_type(headers)?.is_some_and(|media_type| media_type != "application/json") {
+        return Err(Refusal::unsupported("content-type", "a definition is sent as application/json"));
+    }
+    let (body, _charge) = ingest.read_body(headers, body, DEFINITION_BYTES_MAX).await?;
+    if body.trim_ascii().is_empty() {
+        return Err(Error::invalid("body", "the body is empty").into());
+    }
+    Ok(parse(&body)?)
+}

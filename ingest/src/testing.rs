@@ -1,0 +1,127 @@
+//! The doors on a sled log in a folder of their own, for the tests of every surface.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::response::Response;
+use broker::log::sled::{SledLog, SledOptions};
+use broker::time::ManualClock;
+use broker::{Append, Batch, Catalog, Entry, Log, Place, Position, Record, Stage, StreamName, Timestamp};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::BodyExt as _;
+use serde_json::Value;
+use tempfile::TempDir;
+use tower::ServiceExt as _;
+
+use crate::{Ingest, Limits, Parts};
+
+/// The instant that the tests' clock shows: 2026-03-01T12:00:00.250Z.
+pub(crate) const NOW: &str = "2026-03-01T12:00:00.250Z";
+
+pub(crate) struct Doors {
+    pub(crate) ingest: Arc<Ingest>,
+    pub(crate) log: Arc<dyn Log>,
+    router: Router,
+    _folder: TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// The kind and the field of the error; empty where there is none.
+    pub(crate) fn error(&self) -> (&str, &str) {
+        let text = |name: &str| self.json["error"][name].as_str().unwrap_or_default();
+        (text("kind"), text("field"))
+    }
+}
+
+impl Doors {
+    pub(crate) async fn open() -> Self {
+        Self::with(Limits::default()).await
+    }
+
+    pub(crate) async fn with(limits: Limits) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let now: Timestamp = serde_json::from_value(NOW.into()).unwrap();
+        let clock = Arc::new(ManualClock::at(now));
+        let log: Arc<dyn Log> = SledLog::open(SledOptions::at(folder.path()), clock.clone()).await.unwrap();
+        let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
+        let ingest = Ingest::new(Parts { log: log.clone(), catalog, clock, limits });
+        let render = |response: Response| async { proto::problem::render(response, "request-1") };
+        let router = ingest.router().layer(axum::middleware::map_response(render));
+        Self { ingest, log, router, _folder: folder }
+    }
+
+    /// Defines the stream `flights/1` with these fields more.
+    pub(crate) async fn with_stream(self, more: Value) -> Self {
+        self.define("flights", more).await;
+        self
+    }
+
+    pub(crate) async fn define(&self, dataset: &str, more: Value) {
+        let mut definition = serde_json::json!({"dataset": dataset, "version": "1"});
+        definition.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let answer = self.post("/api/v1/streams", &[], definition.to_string()).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        let json = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(Request::get(path).body(Body::empty()).unwrap()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::post(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Posts records to `flights/1`.
+    pub(crate) async fn append(&self, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        self.post("/api/v1/streams/flights/1/records", headers, body).await
+    }
+
+    /// The entries of a stream's topic, by partition and offset.
+    pub(crate) async fn entries(&self, dataset: &str, stage: Stage) -> Vec<(u32, Entry)> {
+        let stream = self.ingest.catalog.get(&StreamName::new(dataset, "1").unwrap()).unwrap();
+        let mut entries = Vec::new();
+        for partition in stream.partitions() {
+            let place = Place::new(stream.topic(stage), partition);
+            let bounds = self.log.bounds(&place).await.unwrap();
+            let mut offset = bounds.start;
+            while offset < bounds.end {
+                let chunk = self.log.read(&Position { place: place.clone(), offset }, 1 << 20).await.unwrap();
+                entries.extend(chunk.entries.into_iter().map(|entry| (partition.0, entry)));
+                offset = chunk.next;
+            }
+        }
+        entries
+    }
+
+    /// The values of `flights/1`'s raw records.
+    pub(crate) async fn raw_values(&self) -> Vec<String> {
+        let entries = self.entries("flights", Stage::Raw).await;
+        let text = |(_, entry): (u32, Entry)| String::from_utf8(entry.record.value.to_vec()).unwrap();
+        entries.into_iter().map(text).collect()
+    }
+
+    /// Writes records to a partition of a topic of a stream.
+    pub(crate) async fn write(&self, place: Place, records: &[Record]) {
+        let batch = Batch::of(records).unwrap();
+        self.log.append(vec![Append { place, batch }]).await.unwrap();
+    }
+}

@@ -1,0 +1,146 @@
+//! One port for HTTP/1.1, HTTP/2 and gRPC, with every limit of a connection set.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::HeaderValue;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use proto::problem::{Kind, Problem, render};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use crate::config::Limits;
+use crate::supervise::Connections;
+
+/// Requests that one HTTP/2 connection may have open at once.
+const STREAMS_MAX: u32 = 256;
+/// What a client may send on one HTTP/2 request before it is read.
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+/// What a client may send on one HTTP/2 connection before it is read.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// How often an idle HTTP/2 client is asked whether it is still there.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
+/// How long it may take to answer that.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait after the system refused a connection, as when descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The longest request id that is taken over from a client.
+const REQUEST_ID_BYTES_MAX: usize = 100;
+const REQUEST_ID: &str = "x-request-id";
+
+/// Accepts connections until `stop`, then lets those that are open finish their requests.
+pub(crate) async fn listen(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    (connections, stop): (Connections, CancellationToken),
+) {
+    let router = finish_router(router);
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(serve(stream, router.clone(), limits.clone(), stop.clone()));
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// What every answer gets: an id, a body where it is a refusal, and a 500 where the handler panicked.
+fn finish_router(router: Router) -> Router {
+    let on_panic = |_| {
+        let message = "the request ran into a bug".to_owned();
+        Problem { kind: Kind::Internal, message, field: None }.into_response::<Body>()
+    };
+    router.layer(CatchPanicLayer::custom(on_panic)).layer(axum::middleware::from_fn(identify))
+}
+
+async fn identify(request: Request, next: axum::middleware::Next) -> Response {
+    let id = request_id(&request);
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let mut response = render(next.run(request).await, &id);
+    debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// The client's own id where it is short and plain, else a new one.
+fn request_id(request: &Request) -> String {
+    let given = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len()) && id.bytes().all(|c| c.is_ascii_graphic())
+    };
+    given.filter(is_plain).map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+fn serve(
+    stream: TcpStream,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + Send {
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let router = router.clone();
+        async move { Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {})) }
+    });
+    let builder = builder(&limits);
+    async move {
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "set nodelay");
+        }
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            debug!(error = %error, "connection ended");
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    let header_bytes = limits.header_bytes_max.bytes();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_time_max.0)
+        .max_buf_size(header_bytes.max(8 << 10));
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(KEEP_ALIVE_EVERY)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    builder
+}
