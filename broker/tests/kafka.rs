@@ -55,26 +55,3 @@ impl Harness for Kafka {
 async fn kafka_passes_the_suite() {
     conformance::run_all(&Kafka::default()).await.unwrap();
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_timing() {
-    use headwater_broker::*;
-    use std::time::Instant;
-    let log = KafkaLog::open(options()).await.unwrap();
-    let t = StreamName::new(&format!("t{:x}", rand::random::<u32>()), "1").unwrap().topic(Confidentiality::Green, Stage::Raw);
-    let n = Instant::now();
-    log.create(&t, &conformance::kept(4)).await.unwrap();
-    eprintln!("create {:?}", n.elapsed());
-    for p in [0, 0, 1, 1, 1, 2, 2, 3] {
-        let place = Place::new(t.clone(), Partition(p));
-        let n = Instant::now();
-        conformance::append(&*log, &place, &[Record::new("x", SystemClock.now())]).await.unwrap();
-        eprintln!("append {:?}", n.elapsed());
-        let n = Instant::now();
-        let b = log.bounds(&place).await.unwrap();
-        eprintln!("bounds {:?} {b:?}", n.elapsed());
-        let n = Instant::now();
-        let c = log.read(&Position { place: place.clone(), offset: Offset(0) }, 1000).await.unwrap();
-        eprintln!("read {:?} {}", n.elapsed(), c.entries.len());
-    }
-}

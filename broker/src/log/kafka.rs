@@ -85,6 +85,9 @@ impl Log for KafkaLog {
     async fn create(&self, topic: &Topic, config: &TopicConfig) -> Result<()> {
         self.check_open()?;
         self.topics.create(topic, config).await?;
+        let (appender, timeout) = (self.appender()?, self.options.timeout);
+        let new = topic.clone();
+        blocking(move || appender.look_up(&new, timeout)).await?;
         self.members.look_for_topics().await
     }
 

@@ -59,9 +59,8 @@ pub(super) fn entry(message: &BorrowedMessage<'_>) -> Entry {
     );
     record.key = message.key().map(copy);
     if let Some(headers) = message.headers() {
-        let named = |header: Header<'_, &[u8]>| {
-            (header.key.to_owned(), header.value.map(copy).unwrap_or_default())
-        };
+        let named =
+            |header: Header<'_, &[u8]>| (header.key.to_owned(), header.value.map(copy).unwrap_or_default());
         record.headers = headers.iter().map(named).collect();
         take_own(&mut record);
     }

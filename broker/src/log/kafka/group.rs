@@ -47,16 +47,19 @@ pub(super) fn config(options: &KafkaOptions, group: &Group, member: Option<&str>
         ("queued.max.messages.kbytes", "4096"),
     ];
     let id = id(group);
-    let mut config = options.client(&defaults, &[
-        ("group.id", &id),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("enable.partition.eof", "true"),
-        ("isolation.level", "read_committed"),
-        // Only where retention has removed what was to be read next, or a topic was made again.
-        ("auto.offset.reset", "earliest"),
-        ("partition.assignment.strategy", "cooperative-sticky"),
-    ]);
+    let mut config = options.client(
+        &defaults,
+        &[
+            ("group.id", &id),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            // Only where retention has removed what was to be read next, or a topic was made again.
+            ("auto.offset.reset", "earliest"),
+            ("partition.assignment.strategy", "cooperative-sticky"),
+        ],
+    );
     if let Some(member) = member {
         config.set("group.instance.id", member);
     }
@@ -68,7 +71,8 @@ fn pattern(selection: &Selection) -> String {
     match selection {
         Selection::Topic(topic) => topic.name().to_owned(),
         Selection::Stage(stage) => {
-            let words = [Confidentiality::Green, Confidentiality::Yellow, Confidentiality::Red].map(|c| c.name());
+            let words =
+                [Confidentiality::Green, Confidentiality::Yellow, Confidentiality::Red].map(|c| c.name());
             let (words, stage) = (words.join("|"), stage.name());
             format!(r"^dp\.({words})\.[a-z0-9_-]+\.{stage}\.[A-Za-z0-9_-]+\.json$")
         }
@@ -176,7 +180,8 @@ impl Server {
             assigned: Mutex::default(),
             is_closing: AtomicBool::new(false),
         };
-        let consumer: BaseConsumer<Member> = config.create_with_context(member).or_kafka("open a consumer")?;
+        let consumer: BaseConsumer<Member> =
+            config.create_with_context(member).or_kafka("open a consumer")?;
         consumer.subscribe(&[&pattern(selection)]).or_kafka("join a group")?;
         Ok(Self { consumer: Arc::new(consumer), share, stop })
     }
@@ -221,8 +226,7 @@ impl Server {
     /// Takes up the partitions that were assigned since.
     fn take_up(&self) {
         let context = self.consumer.context();
-        let assigned =
-            std::mem::take(&mut *context.assigned.lock().unwrap_or_else(PoisonError::into_inner));
+        let assigned = std::mem::take(&mut *context.assigned.lock().unwrap_or_else(PoisonError::into_inner));
         for places in assigned {
             if let Err(error) = self.begin(places) {
                 warn!(group = context.group.name(), %error, "could not take up partitions");

@@ -28,6 +28,8 @@ pub(super) struct Members {
     /// The name of this process in transactional identities; other than any other process's.
     name: String,
     running: Mutex<Vec<Running>>,
+    /// Held while a reader joins, so that two do not take one slot.
+    joining: Mutex<()>,
     is_closed: AtomicBool,
 }
 
@@ -44,7 +46,8 @@ impl Members {
     pub(super) fn new(parts: Parts) -> Self {
         let name = parts.options.member.clone();
         let name = name.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
-        Self { parts, name, running: Mutex::default(), is_closed: AtomicBool::new(false) }
+        let (running, joining) = Default::default();
+        Self { parts, name, running, joining, is_closed: AtomicBool::new(false) }
     }
 
     /// Joins a group and waits until the share is known.
@@ -64,15 +67,11 @@ impl Members {
         Ok(blocking(move || topics.refresh()).await?.keys().any(any))
     }
 
+    /// Opens a member and starts its thread. Blocks.
     fn open(&self, selection: &Selection, group: &Group) -> Result<KafkaReader> {
+        let _joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         self.join_ended(group)?;
-        let mut running = self.running();
-        if self.is_closed.load(Ordering::SeqCst) {
-            return Err(super::read::closed());
-        }
-        let taken: BTreeSet<usize> =
-            running.iter().filter(|running| running.group == *group).map(|running| running.slot).collect();
-        let slot = (0..).find(|slot| !taken.contains(slot)).expect("readers are few");
+        let slot = self.free_slot(group)?;
         let identity = format!("headwater.{}.{}.{slot}", group.name(), self.name);
         // Before anything is asked of the group: what a predecessor of the same identity left open
         // would hold up the answer.
@@ -87,9 +86,20 @@ impl Members {
             .name(format!("kafka-{}", group.name()))
             .spawn(move || server.serve())
             .or_error(Kind::Unavailable, "start the thread of a group")?;
-        running.push(Running { group: group.clone(), slot, membership: own, stop: Arc::clone(&stop), thread });
-        drop(running);
+        let running =
+            Running { group: group.clone(), slot, membership: own, stop: Arc::clone(&stop), thread };
+        self.running().push(running);
         Ok(KafkaReader::new(membership, (identity, transactions), self.parts.clone(), stop))
+    }
+
+    fn free_slot(&self, group: &Group) -> Result<usize> {
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(super::read::closed());
+        }
+        let running = self.running();
+        let taken = running.iter().filter(|running| running.group == *group).map(|running| running.slot);
+        let taken: BTreeSet<usize> = taken.collect();
+        Ok((0..).find(|slot| !taken.contains(slot)).expect("readers are few"))
     }
 
     /// Waits for the group's members here that are leaving, so that they are gone for Kafka too.
@@ -107,8 +117,11 @@ impl Members {
     pub(super) async fn look_for_topics(self: &Arc<Self>) -> Result<()> {
         let members = Arc::clone(self);
         blocking(move || {
-            let consumers: Vec<_> =
-                members.running().iter().filter_map(|running| running.membership.consumer.upgrade()).collect();
+            let consumers: Vec<_> = members
+                .running()
+                .iter()
+                .filter_map(|running| running.membership.consumer.upgrade())
+                .collect();
             for consumer in consumers {
                 // It only hastens what happens anyway.
                 drop(consumer.fetch_metadata(None, members.parts.options.timeout));
@@ -143,6 +156,7 @@ impl Members {
     /// Ends every membership and joins its thread. Blocks.
     pub(super) fn close(&self) {
         self.is_closed.store(true, Ordering::SeqCst);
+        let _joining = self.joining.lock().unwrap_or_else(PoisonError::into_inner);
         let running = std::mem::take(&mut *self.running());
         running.iter().for_each(|running| running.stop.store(true, Ordering::SeqCst));
         if let Err(error) = join(running) {

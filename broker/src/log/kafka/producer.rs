@@ -1,6 +1,7 @@
 //! Appending: records go into librdkafka's queue at once, and one counter per batch hears of them.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
@@ -17,7 +18,7 @@ use crate::checkpoint::Place;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Append, Appended};
 use crate::record::Record;
-use crate::topic::Offset;
+use crate::topic::{Offset, Topic};
 
 /// What a producer is given unless it is set otherwise.
 const DEFAULTS: [(&str, &str); 3] =
@@ -203,8 +204,14 @@ impl Appender {
         Ok(delivery)
     }
 
+    /// Learns where a new topic lies before the first append to it. Blocks.
+    pub(super) fn look_up(&self, topic: &Topic, timeout: Duration) -> Result<()> {
+        self.producer.client().fetch_metadata(Some(topic.name()), timeout).or_kafka("look up a topic")?;
+        Ok(())
+    }
+
     /// Waits until what is queued was heard of, at most `timeout`. Blocks.
-    pub(super) fn flush(&self, timeout: std::time::Duration) -> Result<()> {
+    pub(super) fn flush(&self, timeout: Duration) -> Result<()> {
         self.producer.flush(timeout).or_kafka("flush the producer")
     }
 }

@@ -16,7 +16,7 @@ use rdkafka::message::Message;
 use rdkafka::{ClientConfig, Offset as KafkaOffset, TopicPartitionList};
 use tokio::sync::Semaphore;
 
-use super::client::Logging;
+use super::client::{Logging, Seen};
 use super::codec;
 use super::options::KafkaOptions;
 use super::problem::{self, KafkaResultExt};
@@ -44,14 +44,17 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
         ("fetch.wait.max.ms", "5"),
         ("queued.max.messages.kbytes", "4096"),
     ];
-    options.client(&defaults, &[
-        ("group.id", "headwater.read"),
-        ("enable.auto.commit", "false"),
-        ("enable.auto.offset.store", "false"),
-        ("enable.partition.eof", "true"),
-        ("isolation.level", "read_committed"),
-        ("auto.offset.reset", "error"),
-    ])
+    options.client(
+        &defaults,
+        &[
+            ("group.id", "headwater.read"),
+            ("enable.auto.commit", "false"),
+            ("enable.auto.offset.store", "false"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_committed"),
+            ("auto.offset.reset", "error"),
+        ],
+    )
 }
 
 /// A partition as Kafka's functions want it.
@@ -71,10 +74,16 @@ pub(super) fn raw(offset: Offset) -> KafkaOffset {
     KafkaOffset::Offset(i64::try_from(offset.0).unwrap_or(i64::MAX))
 }
 
+/// A consumer of the pool.
+struct Lent {
+    consumer: BaseConsumer<Logging>,
+    seen: Seen,
+}
+
 /// Lends consumers to those who read.
 pub(super) struct Reads {
     config: ClientConfig,
-    idle: Mutex<Vec<BaseConsumer<Logging>>>,
+    idle: Mutex<Vec<Lent>>,
     room: Semaphore,
     topics: Arc<Topics>,
     timeout: Duration,
@@ -101,10 +110,11 @@ impl Reads {
             if start >= bounds.end {
                 return Ok(Chunk { place: from.place, entries: Vec::new(), next: from.offset });
             }
-            let consumer = reads.take()?;
-            let chunk = reads.fetch(&consumer, (&from.place, start..bounds.end), bytes_max);
-            consumer.unassign().or_kafka("end a read")?;
-            reads.idle.lock().unwrap_or_else(PoisonError::into_inner).push(consumer);
+            let mut lent = reads.take()?;
+            lent.seen.look_up(lent.consumer.client(), &from.place.topic, reads.timeout)?;
+            let chunk = reads.fetch(&lent.consumer, (&from.place, start..bounds.end), bytes_max);
+            lent.consumer.unassign().or_kafka("end a read")?;
+            reads.idle.lock().unwrap_or_else(PoisonError::into_inner).push(lent);
             chunk
         })
         .await
@@ -116,7 +126,9 @@ impl Reads {
         if self.topics.known(&place.topic).is_some_and(|partitions| place.partition.0 >= partitions) {
             return Err(missing());
         }
-        if self.topics.known(&place.topic).is_none() && !self.topics.refresh()?.contains_key(place.topic.name()) {
+        if self.topics.known(&place.topic).is_none()
+            && !self.topics.refresh()?.contains_key(place.topic.name())
+        {
             return Err(missing());
         }
         let deadline = Instant::now() + self.timeout;
@@ -140,7 +152,8 @@ impl Reads {
             return Ok(bounds.start);
         }
         let wanted = assignment(place, KafkaOffset::Offset(millis))?;
-        let found = self.topics.client().offsets_for_times(wanted, self.timeout).or_kafka("find an offset")?;
+        let found =
+            self.topics.client().offsets_for_times(wanted, self.timeout).or_kafka("find an offset")?;
         for element in found.elements() {
             element.error().or_kafka("find an offset")?;
             if let KafkaOffset::Offset(offset) = element.offset() {
@@ -150,9 +163,12 @@ impl Reads {
         Ok(bounds.end)
     }
 
-    fn take(&self) -> Result<BaseConsumer<Logging>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        idle.map_or_else(|| self.config.create_with_context(Logging).or_kafka("open a consumer"), Ok)
+    fn take(&self) -> Result<Lent> {
+        if let Some(lent) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(lent);
+        }
+        let consumer = self.config.create_with_context(Logging).or_kafka("open a consumer")?;
+        Ok(Lent { consumer, seen: Seen::default() })
     }
 
     fn fetch(
@@ -188,7 +204,10 @@ impl Reads {
         if chunk.next > range.start {
             return Ok(chunk);
         }
-        Err(Error::unavailable(format!("read {} of {place}: no answer within {:?}", range.start, self.timeout)))
+        Err(Error::unavailable(format!(
+            "read {} of {place}: no answer within {:?}",
+            range.start, self.timeout
+        )))
     }
 
     /// Lets go of the consumers. Blocks.
@@ -214,7 +233,8 @@ pub(super) fn is_passing(code: RDKafkaErrorCode) -> bool {
 
 fn is_settling(error: &KafkaError) -> bool {
     let code = error.rdkafka_error_code();
-    code == Some(RDKafkaErrorCode::NotLeaderForPartition) || code == Some(RDKafkaErrorCode::LeaderNotAvailable)
+    code == Some(RDKafkaErrorCode::NotLeaderForPartition)
+        || code == Some(RDKafkaErrorCode::LeaderNotAvailable)
 }
 
 /// What calls after `close` get.

@@ -39,7 +39,8 @@ pub(super) struct Topics {
 impl Topics {
     /// Connects and learns which topics there are. Blocks.
     pub(super) fn open(options: &KafkaOptions, consumer: &ClientConfig) -> Result<Self> {
-        let admin = options.client(&[], &[]).create_with_context(Logging).or_kafka("open the admin client")?;
+        let admin =
+            options.client(&[], &[]).create_with_context(Logging).or_kafka("open the admin client")?;
         let client = consumer.create_with_context(Logging).or_kafka("open the metadata client")?;
         let topics = Self {
             admin,
@@ -105,9 +106,7 @@ impl Topics {
     pub(super) async fn partitions(self: &Arc<Self>, topic: &Topic) -> Result<u32> {
         let topics = Arc::clone(self);
         let all = blocking(move || topics.refresh()).await?;
-        all.get(topic.name())
-            .copied()
-            .ok_or_else(|| Error::not_found(format!("there is no topic {topic}")))
+        all.get(topic.name()).copied().ok_or_else(|| Error::not_found(format!("there is no topic {topic}")))
     }
 
     /// Makes a topic, or gives the one that exists this config.
@@ -119,9 +118,12 @@ impl Topics {
         for (key, value) in &entries {
             new = new.set(key, value);
         }
-        let made = self.admin.create_topics([&new], &self.admin_options()).await.or_kafka("create a topic")?;
+        let made =
+            self.admin.create_topics([&new], &self.admin_options()).await.or_kafka("create a topic")?;
         match made.into_iter().next() {
-            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => self.change(topic, config, &entries).await,
+            Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+                self.change(topic, config, &entries).await
+            }
             Some(Err((_, code))) => Err(problem::code_error(code, "create a topic")),
             _ => self.wait_until(topic, Some(config.partitions)).await,
         }

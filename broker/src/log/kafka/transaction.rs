@@ -8,6 +8,7 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, Producer};
 
+use super::client::Seen;
 use super::options::KafkaOptions;
 use super::problem::{self, KafkaResultExt};
 use super::producer::{Deliveries, Delivery, Outgoing, config, message};
@@ -36,6 +37,7 @@ impl From<Error> for Failed {
 /// A producer with an identity of its own, one transaction at a time.
 pub(super) struct Transactions {
     producer: BaseProducer<Deliveries>,
+    seen: Seen,
     timeout: Duration,
     /// An error after which only a new producer can go on.
     is_spent: bool,
@@ -55,7 +57,7 @@ impl Transactions {
         let producer: BaseProducer<Deliveries> =
             config.create_with_context(Deliveries).or_kafka("open a transactional producer")?;
         producer.init_transactions(options.timeout).or_kafka("begin to use transactions")?;
-        Ok(Self { producer, timeout: options.timeout, is_spent: false })
+        Ok(Self { producer, seen: Seen::default(), timeout: options.timeout, is_spent: false })
     }
 
     /// Whether only a new producer can go on.
@@ -71,6 +73,9 @@ impl Transactions {
         group: &ConsumerGroupMetadata,
     ) -> Result<(), Failed> {
         self.producer.poll(Duration::ZERO);
+        for outgoing in outgoing {
+            self.seen.look_up(self.producer.client(), &outgoing.place.topic, self.timeout)?;
+        }
         self.producer.begin_transaction().map_err(|cause| self.failed(cause, "begin a transaction"))?;
         let written = self.write(outgoing).and_then(|()| self.finish(progress, group));
         let Err(error) = written else { return Ok(()) };
@@ -114,7 +119,8 @@ impl Transactions {
 
     fn finish(&mut self, progress: &TopicPartitionList, group: &ConsumerGroupMetadata) -> Result<(), Failed> {
         let deadline = Instant::now() + self.timeout;
-        let added = retry(deadline, || self.producer.send_offsets_to_transaction(progress, group, self.timeout));
+        let added =
+            retry(deadline, || self.producer.send_offsets_to_transaction(progress, group, self.timeout));
         added.map_err(|cause| self.failed(cause, "add progress to a transaction"))?;
         let committed = retry(deadline, || self.producer.commit_transaction(self.timeout));
         committed.map_err(|cause| {

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::client::Logging;
+use super::client::{Logging, Seen};
 use super::options::KafkaOptions;
 use super::problem::KafkaResultExt;
 use super::read::{Reads, assignment, closed, number, raw};
@@ -27,6 +27,8 @@ use crate::topic::Offset;
 pub(super) struct Watches {
     consumer: Mutex<Option<Arc<BaseConsumer<Logging>>>>,
     watched: Mutex<HashMap<Place, Watched>>,
+    seen: Mutex<Seen>,
+    timeout: Duration,
     reads: Arc<Reads>,
 }
 
@@ -49,7 +51,9 @@ impl Watches {
             .set("queued.min.messages", "1")
             .set("queued.max.messages.kbytes", "16");
         let consumer = config.create_with_context(Logging).or_kafka("open the watching consumer")?;
-        Ok(Self { consumer: Mutex::new(Some(Arc::new(consumer))), watched: Mutex::default(), reads })
+        let consumer = Mutex::new(Some(Arc::new(consumer)));
+        let (watched, seen) = Default::default();
+        Ok(Self { consumer, watched, seen, timeout: options.timeout, reads })
     }
 
     /// Returns once the partition's end lies past `end`.
@@ -82,6 +86,9 @@ impl Watches {
 
     fn begin(self: Arc<Self>, place: Place, at: Offset) -> Result<Watch> {
         let consumer = self.consumer().clone().ok_or_else(closed)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.look_up(consumer.client(), &place.topic, self.timeout)?;
+        drop(seen);
         let mut all = self.watched();
         if !all.contains_key(&place) {
             // Errors and the like lie in the consumer's own queue; nobody else takes them out.
