@@ -167,6 +167,24 @@ async fn of_many_puts_that_create_exactly_one_wins() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_copies_that_create_exactly_one_wins() {
+    let fixture = Fixture::new().await;
+    let from: Vec<Path> = (0..8).map(|n| Path::from(format!("uploads/{n}"))).collect();
+    for (n, from) in from.iter().enumerate() {
+        fixture.store.put(from, PutPayload::from(format!("writer {n}"))).await.unwrap();
+    }
+    for round in 0..10 {
+        let to = Path::from(format!("race/{round}"));
+        let copies = from.iter().map(|from| fixture.store.copy_if_not_exists(from, &to));
+        let results = join_all(copies).await;
+        let winners: Vec<usize> = (0..8).filter(|n| results[*n].is_ok()).collect();
+        assert_eq!(winners.len(), 1, "{results:?}");
+        let bytes = fixture.store.get(&to).await.unwrap().bytes().await.unwrap();
+        assert_eq!(bytes, format!("writer {}", winners[0]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_archives_leave_each_event_exactly_once() {
     let fixture = Fixture::new().await;
     let run = async |chunk_events: usize, object_bytes_max: u64| {
