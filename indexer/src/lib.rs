@@ -2,4 +2,11 @@
 //! storage, and the index of tail, segments and splits.
 
 pub mod archive;
+mod grpc;
+mod http;
+mod index;
+mod query;
+mod split;
 pub mod store;
+
+pub use index::{Indexer, Limits, Parts};

@@ -17,6 +17,7 @@ mod definition;
 mod grpc;
 pub mod http;
 mod limits;
+mod linger;
 #[cfg(test)]
 mod testing;
 

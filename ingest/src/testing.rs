@@ -1,5 +1,6 @@
 //! The doors on a sled log in a folder of their own, for the tests of every surface.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -76,6 +77,17 @@ impl Doors {
         let body = body.collect().await.unwrap().to_bytes();
         let json = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    /// Runs `client` while the doors are served on a port of this machine.
+    pub(crate) async fn serve_while<T>(&self, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::select! {
+            biased;
+            served = axum::serve(listener, self.router.clone()).into_future() => panic!("served: {served:?}"),
+            done = client(address) => done,
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

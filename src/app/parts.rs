@@ -65,7 +65,7 @@ pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Par
         objects,
         cache_directory: config.data.join("cache"),
         limits: index_limits(&config.index),
-        stop,
+        shutdown: stop,
     });
     let limits = ingest_limits(&config.limits);
     let ingest = Ingest::new(ingest::Parts {
@@ -139,9 +139,9 @@ fn archive_settings(settings: &config::Archive) -> ArchiveSettings {
 
 fn index_limits(settings: &config::Index) -> indexer::Limits {
     indexer::Limits {
-        split_events_max: settings.split_events_max,
+        split_events_max: whole(settings.split_events_max),
         split_age_max: Duration::from_secs(settings.split_age_seconds),
-        segment_events_max: settings.segment_events_max,
+        segment_events_max: whole(settings.segment_events_max),
         query_wait_max: Duration::from_secs(settings.query_wait_seconds),
         cache_bytes_max: settings.cache_bytes_max.0,
         ..indexer::Limits::default()
@@ -159,4 +159,9 @@ fn ingest_limits(limits: &config::Limits) -> ingest::Limits {
         body_time_max: limits.body_time_max.0,
         ..ingest::Limits::default()
     }
+}
+
+/// A count that is larger than this machine can hold is as good as the largest that it can.
+fn whole(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }
