@@ -1,5 +1,6 @@
 //! The archive and its puts against a real S3 server, which `scripts/s3 start` runs.
 #![allow(clippy::disallowed_methods, reason = "the server's address comes from the environment")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::collections::BTreeMap;
 use std::path::Path as FilePath;

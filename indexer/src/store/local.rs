@@ -4,7 +4,8 @@
 //! empty under its final name, after a power cut. Here an object is written beside its place under
 //! a name that no listing shows, synced, given its name in one step that fails if the name is
 //! taken, and every folder up to the root is synced before the put returns. A put that finds the
-//! name taken syncs what it found, since its caller is about to rely on it.
+//! name taken syncs what it found, since its caller is about to rely on it. Folders that a delete
+//! leaves empty go with it.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -30,6 +31,8 @@ use object_store::{
 const STAGING: &str = ".staging";
 /// An unfinished file that was not touched for so long was left by a crash.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
+/// How often a file is named whose folder vanishes.
+const NAMING_ATTEMPTS_MAX: u32 = 100;
 
 /// Objects as files in a folder; see the module.
 #[derive(Debug)]
@@ -54,6 +57,7 @@ impl LocalObjects {
         }
         remove_left_behind(&root.join(STAGING)).or_error(Kind::Unavailable, doing)?;
         let files = LocalFileSystem::new_with_prefix(&root).or_error(Kind::Unavailable, doing)?;
+        let files = files.with_automatic_cleanup(true);
         Ok(Self { files, root: Arc::new(root), staged: Arc::default() })
     }
 }
@@ -183,10 +187,19 @@ impl Put {
     }
 
     fn name(&self, staging: &FilePath, replace: bool) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
+        let mut attempt = 1;
+        loop {
+            let named = self.path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+                if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) }
+            });
+            match named {
+                // The folder was empty, and a delete of another object took it away.
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < NAMING_ATTEMPTS_MAX => {
+                    attempt += 1;
+                }
+                named => return named,
+            }
         }
-        if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) }
     }
 }
 
@@ -318,6 +331,22 @@ mod tests {
         let copied = objects.copy_if_not_exists(&path, &Path::from("x/z")).await;
         assert!(matches!(copied, Err(object_store::Error::AlreadyExists { .. })));
         assert_eq!(names(&objects).await, ["x/y", "x/z"]);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn puts_and_deletes_in_one_folder_do_not_hinder_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = LocalObjects::open(folder.path()).unwrap();
+        let work = async |name: &str| {
+            let path = Path::from(format!("a/b/{name}"));
+            for _ in 0..50 {
+                objects.put_opts(&path, "1".into(), PutMode::Create.into()).await.unwrap();
+                objects.delete(&path).await.unwrap();
+            }
+        };
+        tokio::join!(work("x"), work("y"), work("z"));
+        assert!(!folder.path().join("a").exists());
+        assert!(folder.path().join(STAGING).exists());
     }
 
     #[tokio::test]
