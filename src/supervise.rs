@@ -53,11 +53,6 @@ impl Supervisor {
         Self { stop: CancellationToken::new(), tasks: Mutex::default(), failure }
     }
 
-    /// Told to every task of this supervisor.
-    pub(crate) fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
     /// Runs a task until it ends. `open` is called again after every error that may pass.
     pub(crate) fn keep<F, Fut>(&self, name: &'static str, open: F)
     where

@@ -1,5 +1,6 @@
 //! The main job on the real binary: post → raw → processed → object and split → answer, and the
 //! same answers after `kill -9` and after the local index is gone.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

@@ -157,7 +157,6 @@ fn ingest_limits(limits: &config::Limits) -> ingest::Limits {
         key_bytes_max: limits.key_bytes_max.bytes(),
         in_flight_bytes_max: limits.in_flight_bytes_max.bytes(),
         body_time_max: limits.body_time_max.0,
-        ..ingest::Limits::default()
     }
 }
 
