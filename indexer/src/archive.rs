@@ -6,13 +6,13 @@
 //! end of the one before it. A crash between a put and the commit repeats the put, finds the object
 //! and goes on behind it; two workers that race extend one chain together.
 //!
-//! Where an object ends follows from offsets, sizes and arrivals (see [`lane`]), so that reading
+//! Where an object ends follows from offsets, sizes and arrivals (see the module `lane`), so that reading
 //! the same events again cuts them alike and writes the same bytes. Only two things cut otherwise:
 //! an idle stream is flushed by the clock, and the largest objects are when memory is short.
 //!
 //! On shutdown nothing is flushed: what is not in an object yet is read again.
 
-pub(crate) mod lane;
+mod lane;
 mod line;
 mod object;
 mod put;
