@@ -12,7 +12,7 @@
 //!
 //! On shutdown nothing is flushed: what is not in an object yet is read again.
 
-pub(crate) mod lane;
+mod lane;
 mod line;
 mod object;
 mod put;
@@ -204,7 +204,7 @@ async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettin
         let put = objects.put(lane.span(cut)).await;
         let put = put.map_err(|error| match error.kind() {
             // The bucket is gone: wait for it, the stream is still there.
-            Kind::NotFound => broker::Error::unavailable(error.message()),
+            Kind::NotFound => broker::Error::unavailable(error.to_string()),
             _ => error,
         })?;
         lane.settle(put, settings);
