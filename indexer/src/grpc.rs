@@ -3,7 +3,6 @@
 
 mod follow;
 
-
 use std::pin::Pin;
 use std::sync::Arc;
 

@@ -8,7 +8,6 @@ mod contract;
 mod events;
 mod json;
 
-
 use std::sync::Arc;
 
 use axum::Router;

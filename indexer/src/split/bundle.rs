@@ -15,9 +15,10 @@ use std::{fmt, io};
 use broker::{Error, Kind, Offset, Partition, Result, ResultExt, Timestamp};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tantivy::directory::error::{DeleteError, OpenReadError, OpenWriteError};
+use tantivy::directory::error::{DeleteError, LockError, OpenReadError, OpenWriteError};
 use tantivy::directory::{
-    Directory, FileHandle, FileSlice, MmapDirectory, WatchCallback, WatchHandle, WritePtr,
+    Directory, DirectoryLock, FileHandle, FileSlice, Lock, MmapDirectory, WatchCallback, WatchHandle,
+    WritePtr,
 };
 
 const MAGIC: &[u8; 8] = b"HWSPLIT1";
@@ -200,6 +201,11 @@ impl Directory for Bundle {
 
     fn sync_directory(&self) -> io::Result<()> {
         Ok(())
+    }
+
+    /// Nobody changes a split, so there is nothing to keep others from.
+    fn acquire_lock(&self, _lock: &Lock) -> Result<DirectoryLock, LockError> {
+        Ok(DirectoryLock::from(Box::new(())))
     }
 
     fn watch(&self, _watch_callback: WatchCallback) -> tantivy::Result<WatchHandle> {
