@@ -215,3 +215,74 @@ pub fn error(doing: &str, path: &Path, error: object_store::Error) -> Error {
         error => Error::unavailable(doing).with_source(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt;
+
+    use super::*;
+
+    fn settings(url: &str, options: &[(&str, &str)]) -> StoreSettings {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        StoreSettings { url: url.to_owned(), options: options.collect() }
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_made_and_opened_by_path_and_by_url() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b");
+        let by_path = open(&settings(path.to_str().unwrap(), &[])).unwrap();
+        by_path.put(&Path::from("x/y"), "event".into()).await.unwrap();
+        let by_url = open(&settings(&format!("file://{}", path.display()), &[])).unwrap();
+        let read = by_url.get(&Path::from("x/y")).await.unwrap().bytes().await.unwrap();
+        assert_eq!(read, "event");
+        assert_eq!(std::fs::read(path.join("x/y")).unwrap(), b"event");
+    }
+
+    #[test]
+    fn remote_stores_open_without_being_asked_and_with_their_prefix() {
+        let keys =
+            [("aws_access_key_id", "id"), ("aws_secret_access_key", "s3cret"), ("region", "eu-west-1")];
+        let store = open(&settings("s3://events/headwater/", &keys)).unwrap();
+        assert_eq!(store.to_string(), "PrefixObjectStore(headwater)");
+        let store = open(&settings("s3://events", &keys)).unwrap();
+        assert_eq!(store.to_string(), "AmazonS3(events)");
+        let key = [("azure_storage_account_name", "name"), ("azure_storage_account_key", "c2VjcmV0")];
+        let store = open(&settings("az://events/a/b", &key)).unwrap();
+        assert_eq!(store.to_string(), "PrefixObjectStore(a/b)");
+        assert!(open(&settings("gs://events", &[("google_skip_signature", "true")])).is_ok());
+    }
+
+    #[test]
+    fn wrong_settings_name_the_field_and_keep_secrets() {
+        let secret = "s3cret-s3cret";
+        let with_secret = [("aws_secret_access_key", secret), ("aws_request_payer", secret)];
+        for (settings, field) in [
+            (settings("", &[]), "url"),
+            (settings("ftp://host/x", &[]), "url"),
+            (settings("s3:///prefix", &[]), "url"),
+            (settings(&format!("s3://id:{secret}@events/x"), &[]), "url"),
+            (settings(&format!("az://events/x?sig={secret}"), &[]), "url"),
+            (settings("s3://events", &[("aws_secret", secret)]), "aws_secret"),
+            (settings("/nowhere/headwater", &[("aws_token", secret)]), "aws_token"),
+            (settings("s3://events", &with_secret), "options"),
+        ] {
+            let error = open(&settings).err().unwrap();
+            assert_eq!((error.kind(), error.field()), (Kind::Invalid, Some(field)), "{error}");
+            let shown = format!("{error} {error:?} {settings:?}");
+            assert!(!shown.contains(secret), "{shown}");
+        }
+    }
+
+    #[test]
+    fn settings_show_what_is_no_secret() {
+        let shown = settings(
+            "s3://events/x",
+            &[("aws_endpoint", "http://127.0.0.1:1"), ("aws_access_key_id", "id"), ("token", "t0ken")],
+        );
+        assert_eq!(
+            format!("{shown:?}"),
+            r#"StoreSettings { url: "s3://events/x", options: {"aws_access_key_id": "…", "aws_endpoint": "http://127.0.0.1:1", "token": "…"} }"#
+        );
+    }
+}

@@ -11,11 +11,11 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::Value;
 
 /// The token of every server that tests start.
-pub const TOKEN: &str = "token-of-the-tests";
+pub(crate) const TOKEN: &str = "token-of-the-tests";
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A server process. Dropping it kills it.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     client: Client,
     base: String,
@@ -23,7 +23,7 @@ pub struct Server {
 }
 
 /// How a server is started.
-pub struct Launch {
+pub(crate) struct Launch {
     data: PathBuf,
     arguments: Vec<String>,
     settings: Vec<(String, String)>,
@@ -31,7 +31,7 @@ pub struct Launch {
 
 impl Launch {
     /// Local mode in `data`, whose archive and index publish after a second.
-    pub fn local(data: &Path) -> Self {
+    pub(crate) fn local(data: &Path) -> Self {
         let settings = [
             ("HEADWATER_ARCHIVE__OBJECT_AGE_SECONDS", "1"),
             ("HEADWATER_INDEX__SPLIT_AGE_SECONDS", "1"),
@@ -42,19 +42,19 @@ impl Launch {
     }
 
     /// The same with one more flag and its value.
-    pub fn with(mut self, flag: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
     /// The same with one more setting from the environment.
-    pub fn set(mut self, key: &str, value: &str) -> Self {
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.settings.push((key.to_owned(), value.to_owned()));
         self
     }
 
     /// Starts it and waits until it is ready.
-    pub async fn start(&self) -> Server {
+    pub(crate) async fn start(&self) -> Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new(env!("CARGO_BIN_EXE_headwater"))
             .arg("serve")
@@ -92,35 +92,35 @@ impl Server {
     }
 
     /// `kill -9`.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM, and the exit status.
-    pub fn terminate(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn terminate(&mut self) -> std::process::ExitStatus {
         let id = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         self.child.wait().unwrap()
     }
 
     /// The folder of its data.
-    pub fn data(&self) -> &Path {
+    pub(crate) fn data(&self) -> &Path {
         &self.data
     }
 
     /// Where it listens.
-    pub fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
     /// A request with the token.
-    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("{}{path}", self.base)).bearer_auth(TOKEN)
     }
 
     /// GET that must succeed, as JSON.
-    pub async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.request(Method::GET, path).send().await.unwrap();
         let status = answer.status();
         let body = answer.text().await.unwrap();
@@ -129,7 +129,7 @@ impl Server {
     }
 
     /// GET that must succeed, as one JSON value a line.
-    pub async fn lines(&self, path: &str) -> Vec<Value> {
+    pub(crate) async fn lines(&self, path: &str) -> Vec<Value> {
         let answer = self.request(Method::GET, path).send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let body = answer.text().await.unwrap();
@@ -137,14 +137,14 @@ impl Server {
     }
 
     /// POST of JSON: the status and the answer.
-    pub async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
         let answer = self.request(Method::POST, path).json(body).send().await.unwrap();
         let status = answer.status();
         (status, answer.json().await.unwrap())
     }
 
     /// Every line of every archived object of a stream.
-    pub fn archived(&self, dataset: &str) -> Vec<Value> {
+    pub(crate) fn archived(&self, dataset: &str) -> Vec<Value> {
         let mut files = Vec::new();
         walk(&self.data.join("objects/processed"), &mut files);
         files.sort();
@@ -170,7 +170,7 @@ impl Drop for Server {
 }
 
 /// Asks until the answer is right, for a minute at most.
-pub async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut ask: F) -> T {
+pub(crate) async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut ask: F) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = ask().await {
@@ -182,7 +182,7 @@ pub async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut ask: F) -> T
 }
 
 /// A short wait between two questions to another process.
-pub async fn pause() {
+pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
 }
 
