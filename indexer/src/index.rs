@@ -11,6 +11,8 @@ mod live;
 mod sink;
 mod splits;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::path::PathBuf;

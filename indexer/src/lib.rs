@@ -8,5 +8,7 @@ mod index;
 mod query;
 mod split;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use index::{Indexer, Limits, Parts};

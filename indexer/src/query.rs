@@ -6,6 +6,8 @@ mod cursor;
 mod parse;
 mod search;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
