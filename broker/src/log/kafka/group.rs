@@ -44,7 +44,9 @@ pub(super) fn config(options: &KafkaOptions, group: &Group, member: Option<&str>
         ("heartbeat.interval.ms", "500"),
         ("topic.metadata.refresh.interval.ms", "1000"),
         ("fetch.wait.max.ms", "100"),
-        ("queued.max.messages.kbytes", "4096"),
+        // What is read ahead of each partition, and how soon it is filled up again.
+        ("queued.max.messages.kbytes", "2048"),
+        ("fetch.queue.backoff.ms", "5"),
     ];
     let id = id(group);
     let mut config = options.client(
@@ -128,23 +130,25 @@ impl ConsumerContext for Member {
 impl Member {
     /// Lets partitions go; `Fenced` if records of one were handed out and its topic still exists.
     fn give_up(&self, places: &[Place]) {
-        let handed_out = self.share.state().handed_out();
-        let lost: Vec<&Place> = places.iter().filter(|place| handed_out.contains(place)).collect();
-        let names: BTreeSet<String> = lost.iter().map(|place| place.topic.name().to_owned()).collect();
-        let gone = if names.is_empty() { Ok(BTreeSet::new()) } else { self.topics.gone(names) };
-        let gone = gone.unwrap_or_default();
-        let fenced = lost.iter().find(|place| !gone.contains(place.topic.name()));
-        if let Some(place) = fenced.filter(|_| !self.is_closing.load(Ordering::SeqCst)) {
+        let handed_out = self.share.state().remove(places);
+        if handed_out.is_empty() || self.is_closing.load(Ordering::SeqCst) {
+            return;
+        }
+        let names = handed_out.iter().map(|place| place.topic.name().to_owned()).collect();
+        let gone = match self.topics.gone(names) {
+            Ok(gone) => gone,
+            Err(error) => {
+                warn!(group = self.group.name(), %error, "could not tell whether a topic was deleted");
+                BTreeSet::new()
+            }
+        };
+        for place in handed_out {
+            if gone.contains(place.topic.name()) {
+                self.share.state().deleted.insert(place);
+                continue;
+            }
             info!(group = self.group.name(), %place, "a partition went to another member");
             self.share.fail(Error::new(Kind::Fenced, format!("{place} went to another member of the group")));
-        }
-        let mut state = self.share.state();
-        for place in places {
-            state.remove(place);
-            state.committed.remove(place);
-            if gone.contains(place.topic.name()) {
-                state.deleted.insert(place.clone());
-            }
         }
     }
 }
