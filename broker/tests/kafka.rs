@@ -11,13 +11,15 @@ use headwater_broker::log::kafka::{KafkaLog, KafkaOptions};
 use headwater_broker::time::SystemClock;
 use headwater_broker::topic::{Cleanup, TopicConfig};
 use headwater_broker::{
-    Checkpoint, Clock, Confidentiality, Kind, Log, Offset, Position, Record, Result, Selection, Stage,
+    Append, Batch, Checkpoint, Chunk, Clock, Confidentiality, Error, Group, Kind, Log, Offset, Place,
+    Position, Reader, Record, Result, Selection, Stage,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// The broker that tests run against.
 #[allow(clippy::disallowed_methods, reason = "the only way to tell a test where its broker is")]
@@ -350,4 +352,99 @@ async fn any_stage_and_confidentiality_is_selected_by_stage() {
     append(&*log, &place(&topic, 0), &[bench.record("x")]).await.unwrap();
     let (taken, _) = take(&mut *reader, &topic, 1).await.unwrap();
     assert_eq!(taken.len(), 1);
+}
+
+/// Copies from raw to processed until `stop`, for some commits, or until it is fenced. Says how many
+/// commits were done and whether it was fenced.
+async fn route(
+    (selection, group): (Selection, Group),
+    commits_max: usize,
+    stop: &CancellationToken,
+) -> Result<(usize, bool)> {
+    let log = KafkaLog::open(options()).await?;
+    let mut reader = log.subscribe(selection, &group).await?;
+    let (mut commits, mut is_fenced) = (0, false);
+    while commits < commits_max && !is_fenced {
+        let chunks = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            chunks = reader.next(2_000) => chunks,
+        };
+        let routed = match chunks {
+            Ok(chunks) => commit_copies(&mut *reader, chunks).await,
+            Err(error) => Err(error),
+        };
+        match routed {
+            Err(error) if error.kind() == Kind::Fenced => is_fenced = true,
+            routed => routed.map(|()| commits += 1)?,
+        }
+    }
+    drop(reader);
+    log.close().await?;
+    Ok((commits, is_fenced))
+}
+
+async fn commit_copies(reader: &mut dyn Reader, chunks: Vec<Chunk>) -> Result<()> {
+    let mut upto = Checkpoint::new();
+    let mut outputs = Vec::new();
+    for chunk in chunks {
+        let out = Place::new(chunk.place.topic.at(Stage::Processed).unwrap(), chunk.place.partition);
+        let records: Vec<Record> = chunk.entries.into_iter().map(|entry| entry.record).collect();
+        outputs.extend(Batch::of(&records).map(|batch| Append { place: out, batch }));
+        upto.set(chunk.place, chunk.next);
+    }
+    reader.commit(&upto, outputs).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outputs_are_there_exactly_once_though_members_come_and_go() {
+    const PARTITIONS: u32 = 4;
+    const RECORDS: usize = 300;
+    let kafka = Kafka::default();
+    let bench = Bench::new(&kafka);
+    let log = bench.log().await.unwrap();
+    let raw = bench.topic(Stage::Raw, PARTITIONS).await.unwrap();
+    let processed = raw.at(Stage::Processed).unwrap();
+    log.create(&processed, &kept(PARTITIONS)).await.unwrap();
+    let (selection, group) = (Selection::Topic(raw.clone()), bench.group("router"));
+    let stop = CancellationToken::new();
+
+    // One stays; the others leave after a few commits each and come again.
+    let routers = [usize::MAX, 9, 4].map(|commits_max| {
+        let (selection, group, stop) = (&selection, &group, &stop);
+        async move {
+            let (mut commits, mut fenced) = (0, 0);
+            while !stop.is_cancelled() {
+                let (done, is_fenced) = route((selection.clone(), group.clone()), commits_max, stop).await?;
+                commits += done;
+                fenced += usize::from(is_fenced);
+            }
+            Ok::<(usize, usize), Error>((commits, fenced))
+        }
+    });
+    let filling = async {
+        for index in 0..RECORDS {
+            for partition in 0..PARTITIONS {
+                let record = bench.record(format!("{index}"));
+                append(&*log, &place(&raw, partition), &[record]).await?;
+            }
+        }
+        for partition in 0..PARTITIONS {
+            let at = place(&raw, partition);
+            let end = log.bounds(&at).await?.end;
+            while log.committed(&group, &raw).await?.get(&at) < Some(end) {
+                tokio::task::yield_now().await;
+            }
+        }
+        stop.cancel();
+        Ok::<(), Error>(())
+    };
+    let (routed, ()) = futures::try_join!(futures::future::try_join_all(routers), filling).unwrap();
+    let fenced: usize = routed.iter().map(|(_, fenced)| fenced).sum();
+    assert!(fenced > 0 && routed.iter().all(|(commits, _)| *commits > 0), "nobody came and went: {routed:?}");
+    let wanted: Vec<Bytes> = (0..RECORDS).map(|index| index.to_string().into()).collect();
+    for partition in 0..PARTITIONS {
+        let values = conformance::values(&*log, &place(&processed, partition)).await.unwrap();
+        assert_eq!(values, wanted, "partition {partition}");
+    }
 }
