@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::client::{log_error, log_line};
 use super::options::KafkaOptions;
@@ -227,22 +227,29 @@ impl Server {
         }
     }
 
-    /// Takes up the partitions that were assigned since.
+    /// Takes up the partitions that were assigned since. Kafka waits for an answer to each
+    /// assignment, also from a member that is about to leave.
     fn take_up(&self) {
         let context = self.consumer.context();
         let assigned = std::mem::take(&mut *context.assigned.lock().unwrap_or_else(PoisonError::into_inner));
         for places in assigned {
-            if let Err(error) = self.begin(places) {
+            let is_closing = context.is_closing.load(Ordering::SeqCst);
+            let begun = if is_closing { Err(super::read::closed()) } else { self.begin(&places) };
+            let Err(error) = begun else { continue };
+            if !is_closing {
                 warn!(group = context.group.name(), %error, "could not take up partitions");
-                self.share.fail(error);
+            }
+            self.share.fail(error);
+            if let Err(error) = self.consumer.incremental_assign(&unplaced(&places)) {
+                debug!(group = context.group.name(), %error, "could not answer an assignment");
             }
         }
     }
 
-    fn begin(&self, places: Vec<Place>) -> Result<()> {
-        let committed = self.committed(&places)?;
+    fn begin(&self, places: &[Place]) -> Result<()> {
+        let committed = self.committed(places)?;
         let mut list = TopicPartitionList::with_capacity(places.len());
-        for place in &places {
+        for place in places {
             let from = committed.get(place).map_or(KafkaOffset::Beginning, super::read::raw);
             let (topic, number) = (place.topic.name(), super::read::number(place));
             list.add_partition_offset(topic, number, from).or_kafka("name a partition")?;
@@ -285,11 +292,8 @@ pub(super) fn committed<C: ConsumerContext>(
     if places.is_empty() {
         return Ok(Checkpoint::new());
     }
-    let mut list = TopicPartitionList::with_capacity(places.len());
-    for place in places {
-        list.add_partition(place.topic.name(), super::read::number(place));
-    }
-    let list = consumer.committed_offsets(list, timeout).or_kafka("read the progress of a group")?;
+    let list =
+        consumer.committed_offsets(unplaced(places), timeout).or_kafka("read the progress of a group")?;
     let mut committed = Checkpoint::new();
     for element in list.elements() {
         element.error().or_kafka("read the progress of a group")?;
@@ -299,6 +303,15 @@ pub(super) fn committed<C: ConsumerContext>(
         }
     }
     Ok(committed)
+}
+
+/// Partitions without offsets.
+fn unplaced(places: &[Place]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for place in places {
+        list.add_partition(place.topic.name(), super::read::number(place));
+    }
+    list
 }
 
 fn places(list: &TopicPartitionList) -> Vec<Place> {

@@ -169,7 +169,10 @@ impl Reads {
                 Ok((start, end)) => return Ok(offset(start)..offset(end)),
                 // A new partition's leader learns of it a moment after everybody else.
                 Err(error) if is_settling(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
-                Err(error) => return Err(problem::error(error, &format!("read the bounds of {place}"))),
+                Err(error) => {
+                    self.topics.forget(&place.topic);
+                    return Err(problem::error(error, &format!("read the bounds of {place}")));
+                }
             }
         }
     }
