@@ -388,7 +388,10 @@ async fn commit_copies(reader: &mut dyn Reader, chunks: Vec<Chunk>) -> Result<()
     let mut upto = Checkpoint::new();
     let mut outputs = Vec::new();
     for chunk in chunks {
-        let out = Place::new(chunk.place.topic.at(Stage::Processed).unwrap(), chunk.place.partition);
+        let out = Place::new(
+            chunk.place.topic.at(Stage::Processed).expect("a raw topic has it"),
+            chunk.place.partition,
+        );
         let records: Vec<Record> = chunk.entries.into_iter().map(|entry| entry.record).collect();
         outputs.extend(Batch::of(&records).map(|batch| Append { place: out, batch }));
         upto.set(chunk.place, chunk.next);
