@@ -1,6 +1,8 @@
 //! Appends of 500 flights to the sled log, beside the same bytes given to sled itself with one flush
 //! and one fdatasync.
 
+#![allow(missing_docs, reason = "the macro of the harness makes a public function")]
+
 use std::fs::File;
 use std::sync::Arc;
 

@@ -5,12 +5,13 @@
 //!       └ trimmed before this       └ the first offset that is not written yet
 //! ```
 //! Two providers keep the same promises: sled ([`sled`]) for one process and no other service, and
-//! Kafka for many. One suite (`conformance`, feature `testing`) defines those promises.
+//! Kafka ([`kafka`]) for many. One suite (`conformance`, feature `testing`) defines those promises.
 
 #[cfg(feature = "testing")]
 pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod faulty;
+pub mod kafka;
 pub mod sled;
 
 use std::borrow::Cow;

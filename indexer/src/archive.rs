@@ -6,13 +6,13 @@
 //! end of the one before it. A crash between a put and the commit repeats the put, finds the object
 //! and goes on behind it; two workers that race extend one chain together.
 //!
-//! Where an object ends follows from offsets, sizes and arrivals (see [`lane`]), so that reading
+//! Where an object ends follows from offsets, sizes and arrivals (see the module `lane`), so that reading
 //! the same events again cuts them alike and writes the same bytes. Only two things cut otherwise:
 //! an idle stream is flushed by the clock, and the largest objects are when memory is short.
 //!
 //! On shutdown nothing is flushed: what is not in an object yet is read again.
 
-pub(crate) mod lane;
+mod lane;
 mod line;
 mod object;
 mod put;
@@ -204,7 +204,7 @@ async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettin
         let put = objects.put(lane.span(cut)).await;
         let put = put.map_err(|error| match error.kind() {
             // The bucket is gone: wait for it, the stream is still there.
-            Kind::NotFound => broker::Error::unavailable(error.message()),
+            Kind::NotFound => broker::Error::unavailable(error.to_string()),
             _ => error,
         })?;
         lane.settle(put, settings);

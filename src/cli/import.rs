@@ -107,8 +107,8 @@ impl Import {
         let started = tokio::time::Instant::now();
         let stream = self.stream.clone();
         let summary = self.import(&client).await?;
-        let taken = HumanCount(summary.taken);
-        let mut text = format!("{taken} records imported into {stream} in {:.1?}", started.elapsed());
+        let taken = output::counted(summary.taken, "record");
+        let mut text = format!("{taken} imported into {stream} in {:.1?}", started.elapsed());
         if summary.skipped > 0 {
             text += &format!(", after {} of an earlier run", HumanCount(summary.skipped));
         }
@@ -116,7 +116,7 @@ impl Import {
         match summary.refused {
             0 => Ok(()),
             refused => {
-                Err(Failure::new(Exit::Failure, format!("{} records were refused", HumanCount(refused))))
+                Err(Failure::new(Exit::Failure, format!("{} refused", output::counted(refused, "record"))))
             }
         }
     }

@@ -72,7 +72,7 @@ pub(super) struct Settled {
 }
 
 /// One partition of one life of a stream.
-pub(crate) struct Lane {
+pub(super) struct Lane {
     partition: Partition,
     stream: Arc<Stream>,
     floor: Offset,

@@ -62,7 +62,10 @@ impl Objects {
         let path = object::path(&stem, compression);
         for attempt in 1..=ATTEMPTS_MAX {
             match self.put_new(&path, &bytes).await {
-                Ok(()) => return Ok(Settled { end, is_adopted: false, entries }),
+                Ok(()) => {
+                    tracing::debug!(%path, %end, bytes = bytes.len(), "wrote an object");
+                    return Ok(Settled { end, is_adopted: false, entries });
+                }
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => return Err(error),
             }

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod cutting;
+mod working;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use super::*;
 struct Fixture {
     catalog: Arc<Catalog>,
     clock: Arc<ManualClock>,
+    log: Arc<SledLog>,
     stream: Arc<Stream>,
     _directory: TempDir,
 }
@@ -44,9 +46,9 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::at(start()));
         let log = SledLog::open(SledOptions::at(directory.path()), clock.clone()).await.unwrap();
-        let catalog = Catalog::open(log, clock.clone()).await.unwrap();
+        let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let stream = catalog.create(draft()).await.unwrap();
-        Self { catalog, clock, stream, _directory: directory }
+        Self { catalog, clock, log, stream, _directory: directory }
     }
 
     fn archive(&self, store: &Arc<dyn ObjectStore>, settings: ArchiveSettings) -> Archive {

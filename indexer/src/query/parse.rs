@@ -71,7 +71,7 @@ fn floor(time: DateTime<Utc>) -> Option<Timestamp> {
 
 /// The first whole microsecond at or after `time`.
 fn ceil(time: DateTime<Utc>) -> Option<Timestamp> {
-    let more = i64::from(time.nanosecond() % 1_000 != 0);
+    let more = i64::from(!time.nanosecond().is_multiple_of(1_000));
     Timestamp::from_micros(time.timestamp_micros() + more)
 }
 

@@ -4,7 +4,11 @@
 //! empty under its final name, after a power cut. Here an object is written beside its place under
 //! a name that no listing shows, synced, given its name in one step that fails if the name is
 //! taken, and every folder up to the root is synced before the put returns. A put that finds the
-//! name taken syncs what it found, since its caller is about to rely on it.
+//! name taken syncs what it found, since its caller is about to rely on it. Folders that a delete
+//! leaves empty go with it.
+
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -30,6 +34,8 @@ use object_store::{
 const STAGING: &str = ".staging";
 /// An unfinished file that was not touched for so long was left by a crash.
 const LEFT_BEHIND: Duration = Duration::from_secs(3_600);
+/// How often a file is named whose folder vanishes.
+const NAMING_ATTEMPTS_MAX: u32 = 100;
 
 /// Objects as files in a folder; see the module.
 #[derive(Debug)]
@@ -54,6 +60,7 @@ impl LocalObjects {
         }
         remove_left_behind(&root.join(STAGING)).or_error(Kind::Unavailable, doing)?;
         let files = LocalFileSystem::new_with_prefix(&root).or_error(Kind::Unavailable, doing)?;
+        let files = files.with_automatic_cleanup(true);
         Ok(Self { files, root: Arc::new(root), staged: Arc::default() })
     }
 }
@@ -183,10 +190,19 @@ impl Put {
     }
 
     fn name(&self, staging: &FilePath, replace: bool) -> io::Result<()> {
-        if let Some(folder) = self.path.parent() {
-            fs::create_dir_all(folder)?;
+        let mut attempt = 1;
+        loop {
+            let named = self.path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
+                if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) }
+            });
+            match named {
+                // The folder was empty, and a delete of another object took it away.
+                Err(error) if error.kind() == ErrorKind::NotFound && attempt < NAMING_ATTEMPTS_MAX => {
+                    attempt += 1;
+                }
+                named => return named,
+            }
         }
-        if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) }
     }
 }
 
@@ -259,86 +275,4 @@ fn remove_left_behind(staging: &FilePath) -> io::Result<()> {
 
 fn generic(error: io::Error) -> object_store::Error {
     object_store::Error::Generic { store: "LocalObjects", source: error.into() }
-}
-
-#[cfg(test)]
-mod tests {
-    use futures::TryStreamExt;
-    use futures::future::join_all;
-    use object_store::ObjectStoreExt;
-
-    use super::*;
-
-    async fn names(objects: &LocalObjects) -> Vec<String> {
-        let listed: Vec<ObjectMeta> = objects.list(None).try_collect().await.unwrap();
-        let mut names: Vec<_> = listed.into_iter().map(|object| object.location.to_string()).collect();
-        names.sort();
-        names
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn of_many_puts_that_create_exactly_one_wins() {
-        let folder = tempfile::tempdir().unwrap();
-        // Two stores on one folder, as two processes have them.
-        let stores = [LocalObjects::open(folder.path()).unwrap(), LocalObjects::open(folder.path()).unwrap()];
-        for round in 0..10 {
-            let path = Path::from(format!("a/b/{round}"));
-            let puts = (0..8).map(|n| {
-                let payload = PutPayload::from(format!("writer {n}"));
-                stores[n % 2].put_opts(&path, payload, PutMode::Create.into())
-            });
-            let results = join_all(puts).await;
-            let winners: Vec<usize> = (0..8).filter(|n| results[*n].is_ok()).collect();
-            assert_eq!(winners.len(), 1, "{results:?}");
-            let lost = |result: &object_store::Result<PutResult>| {
-                matches!(result, Err(object_store::Error::AlreadyExists { .. }))
-            };
-            assert_eq!(results.iter().filter(|result| lost(result)).count(), 7);
-            let bytes = stores[0].get(&path).await.unwrap().bytes().await.unwrap();
-            assert_eq!(bytes, format!("writer {}", winners[0]));
-        }
-        assert_eq!(fs::read_dir(folder.path().join(STAGING)).unwrap().count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_put_replaces_and_an_upload_in_parts_is_read_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let objects = LocalObjects::open(folder.path()).unwrap();
-        let path = Path::from("x/y");
-        objects.put(&path, "first".into()).await.unwrap();
-        objects.put(&path, "second".into()).await.unwrap();
-        assert_eq!(objects.get(&path).await.unwrap().bytes().await.unwrap(), "second");
-        let mut upload = objects.put_multipart(&path).await.unwrap();
-        upload.put_part("one ".into()).await.unwrap();
-        upload.put_part("two".into()).await.unwrap();
-        upload.complete().await.unwrap();
-        assert_eq!(objects.get(&path).await.unwrap().bytes().await.unwrap(), "one two");
-        let copied = objects.copy_if_not_exists(&path, &Path::from("x/z")).await;
-        assert!(copied.is_ok());
-        let copied = objects.copy_if_not_exists(&path, &Path::from("x/z")).await;
-        assert!(matches!(copied, Err(object_store::Error::AlreadyExists { .. })));
-        assert_eq!(names(&objects).await, ["x/y", "x/z"]);
-    }
-
-    #[tokio::test]
-    async fn what_a_crash_left_is_not_listed_and_goes_after_a_while() {
-        let folder = tempfile::tempdir().unwrap();
-        let objects = LocalObjects::open(folder.path()).unwrap();
-        objects.put(&Path::from("kept"), "1".into()).await.unwrap();
-        let (old, new) =
-            (folder.path().join(STAGING).join("1-0#1"), folder.path().join(STAGING).join("1-1#1"));
-        for left in [&old, &new] {
-            fs::write(left, "half").unwrap();
-        }
-        let file = File::options().write(true).open(&old).unwrap();
-        let modified = file.metadata().unwrap().modified().unwrap();
-        file.set_modified(modified - LEFT_BEHIND - Duration::from_secs(1)).unwrap();
-        assert_eq!(names(&objects).await, ["kept"]);
-        let listed = objects.list_with_delimiter(None).await.unwrap();
-        assert!(listed.common_prefixes.is_empty());
-        let objects = LocalObjects::open(folder.path()).unwrap();
-        assert!(!old.exists());
-        assert!(new.exists());
-        assert_eq!(names(&objects).await, ["kept"]);
-    }
 }

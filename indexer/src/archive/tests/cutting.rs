@@ -1,6 +1,7 @@
 //! Where objects end, what they are named and what is in them.
 
 use super::*;
+use crate::store::LocalObjects;
 
 #[tokio::test]
 async fn names_and_lines_are_exact() {
@@ -181,17 +182,21 @@ async fn a_stream_without_archive_or_without_definition_passes_through() {
 #[tokio::test]
 async fn a_large_object_is_uploaded_in_parts_and_leaves_no_upload_behind() {
     let fixture = Fixture::new().await;
-    let store = in_memory();
+    let folder = tempfile::tempdir().unwrap();
+    let local: Arc<dyn ObjectStore> = Arc::new(LocalObjects::open(folder.path()).unwrap());
     let settings = ArchiveSettings { multipart_bytes: 1, ..plain(64 << 20) };
     let mut entries = events(0..13);
     for entry in &mut entries {
         entry.record.value = Bytes::from(format!("\"{}\"", "x".repeat(1 << 20)));
     }
-    for _ in 0..2 {
-        let mut archive = fixture.archive(&store, settings.clone());
-        fixture.take(&mut archive, 0, &entries).await;
-        assert_eq!(fixture.idle(&mut archive, 13).await, Offset(13));
-        assert_eq!(fixture.archived(store.as_ref(), 0).await, (0..13).collect::<Vec<_>>());
-        assert_eq!(all_objects(store.as_ref()).await.len(), 1);
+    for store in [in_memory(), local] {
+        for _ in 0..2 {
+            let mut archive = fixture.archive(&store, settings.clone());
+            fixture.take(&mut archive, 0, &entries).await;
+            assert_eq!(fixture.idle(&mut archive, 13).await, Offset(13));
+            assert_eq!(fixture.archived(store.as_ref(), 0).await, (0..13).collect::<Vec<_>>());
+            assert_eq!(all_objects(store.as_ref()).await.len(), 1);
+        }
     }
+    assert!(!folder.path().join("uploads").exists());
 }
