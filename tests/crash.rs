@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Launch, Server, until};
+use common::{Launch, Server, unique, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Client, StatusCode};
@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 const KILLS: u32 = 50;
 const PRODUCERS: u64 = 4;
 const BATCH: u64 = 20;
-const STREAM: &str = "/api/v1/streams/orders/1";
 
 /// What one producer sent: the numbers that were acked, and those whose fate it was not told.
 #[derive(Default)]
@@ -43,12 +42,18 @@ fn batch(producer: u64, first: u64) -> String {
 }
 
 /// Appends batches one after the other until it is told to stop or the server is gone.
-async fn produce(client: Client, base: String, producer: u64, mut sent: Sent, stop: Arc<AtomicBool>) -> Sent {
+async fn produce(
+    client: Client,
+    stream: String,
+    producer: u64,
+    mut sent: Sent,
+    stop: Arc<AtomicBool>,
+) -> Sent {
     while !stop.load(Ordering::SeqCst) {
         let first = sent.next;
         sent.next += BATCH;
         let request = client
-            .post(format!("{base}{STREAM}/records"))
+            .post(format!("{stream}/records"))
             .bearer_auth(common::TOKEN)
             .header("content-type", "application/x-ndjson")
             .body(batch(producer, first));
@@ -76,9 +81,13 @@ async fn produce(client: Client, base: String, producer: u64, mut sent: Sent, st
     sent
 }
 
-async fn define(server: &Server) {
+fn path(dataset: &str) -> String {
+    format!("/api/v1/streams/{dataset}/1")
+}
+
+async fn define(server: &Server, dataset: &str) {
     let definition = json!({
-        "dataset": "orders", "version": "1", "partitions": 3, "key": "/customer",
+        "dataset": dataset, "version": "1", "partitions": 3, "key": "/customer",
         "transform": "if .bad == true { abort \"bad order\" }\n.seen = true",
     });
     let (status, answer) = server.post("/api/v1/streams", &definition).await;
@@ -86,14 +95,15 @@ async fn define(server: &Server) {
 }
 
 /// Runs producers against a server for a random moment, then kills it.
-async fn round(launch: &Launch, sent: Vec<Sent>, wait: Duration) -> Vec<Sent> {
+async fn round(launch: &Launch, dataset: &str, sent: Vec<Sent>, wait: Duration) -> Vec<Sent> {
     let mut server = launch.start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let client = Client::new();
     let producers = sent.into_iter().enumerate().map(|(producer, sent)| {
-        let (client, base, stop) = (client.clone(), server.base().to_owned(), stop.clone());
+        let stream = format!("{}{}", server.base(), path(dataset));
+        let (client, stop) = (client.clone(), stop.clone());
         #[allow(clippy::disallowed_methods, reason = "a test owns its producers")]
-        tokio::spawn(produce(client, base, producer as u64, sent, stop))
+        tokio::spawn(produce(client, stream, producer as u64, sent, stop))
     });
     let producers: Vec<_> = producers.collect();
     tokio::time::sleep(wait).await;
@@ -148,10 +158,10 @@ fn check_order(what: &str, lines: &[Value]) {
     }
 }
 
-async fn dead_letters(server: &Server) -> Vec<Value> {
+async fn dead_letters(server: &Server, dataset: &str) -> Vec<Value> {
     let (mut letters, mut cursor) = (Vec::new(), String::new());
     loop {
-        let page = server.get(&format!("{STREAM}/dead-letters?limit=1000{cursor}")).await;
+        let page = server.get(&format!("{}/dead-letters?limit=1000{cursor}", path(dataset))).await;
         for letter in page["dead_letters"].as_array().unwrap() {
             assert_eq!(letter["reason"], "bad order");
             use base64::Engine as _;
@@ -166,36 +176,56 @@ async fn dead_letters(server: &Server) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn fifty_kills_lose_nothing_that_was_acked_and_double_nothing() {
+async fn fifty_kills_on_sled_lose_nothing_that_was_acked_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    kill_often(&Launch::local(folder.path()), "orders").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn fifty_kills_on_kafka_lose_nothing_that_was_acked_and_double_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    kill_often(&Launch::kafka(folder.path()), &unique("orders")).await;
+}
+
+async fn kill_often(launch: &Launch, dataset: &str) {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let folder = tempfile::tempdir().unwrap();
-    let launch = Launch::local(folder.path());
     let server = launch.start().await;
-    define(&server).await;
+    define(&server, dataset).await;
     drop(server);
 
     let mut sent: Vec<Sent> = (0..PRODUCERS).map(|_| Sent::default()).collect();
     for _ in 0..KILLS {
         let wait = Duration::from_millis(random.random_range(0..600));
-        sent = round(&launch, sent, wait).await;
+        sent = round(launch, dataset, sent, wait).await;
     }
     let acked: usize = sent.iter().map(|sent| sent.acked.len()).sum();
     println!("{acked} records acked over {KILLS} kills");
     assert!(acked as u64 > u64::from(KILLS) * BATCH, "the load was real: {acked}");
+    account(&launch.start().await, dataset, &sent).await;
+}
 
-    let server = launch.start().await;
-    let events = server.lines(&format!("{STREAM}/events/export")).await;
-    check("index", &events, &sent, |n| !is_bad(n));
+/// Finds every record again, in the index, in the dead letters and in the objects.
+async fn account(server: &Server, dataset: &str, sent: &[Sent]) {
+    #[allow(clippy::disallowed_methods, reason = "compared with what the server answers")]
+    let started = chrono::Utc::now();
+    until("the router has passed everything", async || {
+        let answer = server.get(&format!("{}/events/count", path(dataset))).await;
+        let through: chrono::DateTime<chrono::Utc> = answer["complete_through"].as_str()?.parse().ok()?;
+        (through >= started).then_some(())
+    })
+    .await;
+    let events = server.lines(&format!("{}/events/export", path(dataset))).await;
+    check("index", &events, sent, |n| !is_bad(n));
     check_order("index", &events);
-    check("dead letters", &dead_letters(&server).await, &sent, is_bad);
+    check("dead letters", &dead_letters(server, dataset).await, sent, is_bad);
     let archived = until("every event is archived", async || {
-        let lines = server.archived("orders");
+        let lines = server.archived(dataset);
         (lines.len() >= events.len()).then_some(lines)
     })
     .await;
-    check("objects", &archived, &sent, |n| !is_bad(n));
+    check("objects", &archived, sent, |n| !is_bad(n));
     check_order("objects", &archived);
     assert_eq!(archived.len(), events.len());
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use broker::log::kafka::{KafkaLog, KafkaOptions};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::SystemClock;
 use broker::{Catalog, Clock, Log, Sink};
@@ -18,7 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::config::{self, Config, LogKind, Role};
-use crate::failure::{Exit, Failure, OrFail};
+use crate::failure::{Failure, OrFail};
+
+use super::folder::member;
+
+/// The largest record in Kafka: what a transform may make of an event, with its key and headers.
+const KAFKA_RECORD_BYTES_MAX: usize = 8 << 20;
 
 /// What the server is made of.
 pub(super) struct Parts {
@@ -79,7 +85,7 @@ pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Par
 async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Failure> {
     match config.log {
         LogKind::Sled => open_sled(&config.data, &config.sled, clock).await,
-        LogKind::Kafka => Err(Failure::new(Exit::Usage, "this build has no Kafka log").with_field("log")),
+        LogKind::Kafka => open_kafka(&config.data, &config.kafka).await,
     }
 }
 
@@ -92,6 +98,17 @@ async fn open_sled(
     options.cache_bytes = settings.cache_bytes.0;
     options.queue_bytes_max = settings.queue_bytes_max.bytes();
     Ok(SledLog::open(options, clock.clone()).await?)
+}
+
+async fn open_kafka(data: &Path, settings: &config::Kafka) -> Result<Arc<dyn Log>, Failure> {
+    let mut options = KafkaOptions::at(settings.brokers.clone().unwrap_or_default());
+    options.properties = settings.properties.iter().map(|(key, value)| (key.into(), value.into())).collect();
+    options.replication_factor =
+        settings.replication_factor.map_or(-1, |copies| i32::try_from(copies).unwrap_or(i32::MAX));
+    options.queue_bytes_max = settings.queue_bytes_max.bytes();
+    options.record_bytes_max = KAFKA_RECORD_BYTES_MAX;
+    options.member = Some(member(data)?);
+    Ok(KafkaLog::open(options).await?)
 }
 
 impl Parts {

@@ -41,6 +41,14 @@ impl Launch {
         Self { data: data.to_owned(), arguments: Vec::new(), settings }
     }
 
+    /// The same on the real Kafka broker that `scripts/kafka start` runs.
+    pub(crate) fn kafka(data: &Path) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "the broker is named by the script that started it")]
+        let brokers = std::env::var("HEADWATER_TEST_KAFKA");
+        let brokers = brokers.expect("no broker: scripts/kafka start && eval \"$(scripts/kafka env)\"");
+        Self::local(data).with("--log", "kafka").with("--kafka-brokers", &brokers)
+    }
+
     /// The same with one more flag and its value.
     pub(crate) fn with(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
@@ -179,6 +187,11 @@ pub(crate) async fn until<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut ask: 
         assert!(started.elapsed() < Duration::from_secs(60), "{what}: not within a minute");
         pause().await;
     }
+}
+
+/// A dataset id that no other run on the same cluster has.
+pub(crate) fn unique(name: &str) -> String {
+    format!("{name}-{:08x}", rand::random::<u32>())
 }
 
 /// A short wait between two questions to another process.
