@@ -17,6 +17,8 @@ use super::schema::{EVENT, OF_SPLITS};
 
 /// The longest query, in bytes.
 const QUERY_BYTES_MAX: usize = 8 << 10;
+/// The longest key that is searched for, in bytes: tantivy indexes no longer terms.
+const KEY_BYTES_MAX: usize = 64_000;
 /// The most signs in a query that may nest, since the parser goes down the stack with each.
 const OPERATORS_MAX: usize = 128;
 
@@ -44,9 +46,13 @@ impl Clone for Terms {
 }
 
 impl Terms {
-    /// The condition of `q` and `key`, `None` if there is neither. An error names `q`.
+    /// The condition of `q` and `key`, `None` if there is neither. An error names
+    /// the one at fault.
     pub(crate) fn parse(q: Option<&str>, key: Option<&str>) -> Result<Option<Terms>> {
         let q = q.filter(|q| !q.trim().is_empty()).map(parse).transpose()?;
+        if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+            return Err(Error::invalid("key", format!("a key has at most {KEY_BYTES_MAX} bytes here")));
+        }
         let with_key = key.map(|key| {
             let term = Term::from_field_bytes(OF_SPLITS.key, key.as_bytes());
             Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
