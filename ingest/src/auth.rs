@@ -64,7 +64,8 @@ impl Bearer {
 }
 
 /// Puts the token in front of every route of `router` and of its fallbacks, those of unknown paths
-/// too. Routes that are added later are not covered.
+/// too, and reads what is left of the bodies that any of them refuses. Routes that are added later
+/// are not covered.
 pub fn layer(router: Router, bearer: Bearer) -> Router {
     router.layer(from_fn_with_state(bearer, check)).layer(from_fn(linger))
 }

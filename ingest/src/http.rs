@@ -16,7 +16,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use broker::{Error, Kind, Result, StreamName};
@@ -26,7 +25,6 @@ use proto::problem::Problem;
 use serde::Serialize;
 
 use crate::Ingest;
-use crate::linger::linger;
 
 pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
     let stream = get(streams::show).patch(streams::change).delete(streams::delete);
@@ -36,7 +34,6 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/records", post(records::append))
         .route("/api/v1/streams/{dataset}/{version}/dead-letters", get(dead_letters::list))
         .route("/api/v1/streams/{dataset}/{version}/dead-letters/replay", post(dead_letters::replay))
-        .route_layer(from_fn(linger))
         .with_state(ingest)
 }
 
