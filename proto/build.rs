@@ -15,6 +15,10 @@ const FILES: [&str; 4] = [
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=headwater");
     let descriptors = protox::compile(FILES, ["."])?;
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "cargo tells a build script where to write by the environment"
+    )]
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("headwater.v1.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;

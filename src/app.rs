@@ -1,6 +1,7 @@
 //! Wires the server together, in the order in which its parts need each other, and takes it apart
 //! in the reverse order.
 
+mod folder;
 mod parts;
 mod tracing_setup;
 mod workers;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use self::folder::Folder;
 use self::parts::Parts;
 use crate::config::{Config, token};
 use crate::failure::{Exit, Failure, OrFail};
@@ -37,6 +39,7 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
 }
 
 async fn run(config: Config) -> Result<(), Failure> {
+    let _folder = Folder::open(&config.data)?;
     let bearer = bearer(&config)?;
     let end = CancellationToken::new();
     let failed = Failed::new(end.clone());

@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_served_is_refused_by_key() {
-        let cases: [(&str, fn(&mut Config)); 5] = [
+        type Change = fn(&mut Config);
+        let cases: [(&str, Change); 5] = [
             ("kafka.brokers", |config| config.log = LogKind::Kafka),
             ("limits.batch_records_max", |config| config.limits.batch_records_max = 0),
             ("limits.in_flight_bytes_max", |config| {

@@ -88,6 +88,13 @@ impl Failure {
         self
     }
 
+    /// The same failure, with what can be done about it behind its message.
+    #[must_use]
+    pub(crate) fn hint(mut self, advice: &str) -> Self {
+        self.message = format!("{}; {advice}", self.message);
+        self
+    }
+
     /// What the shell is told.
     pub(crate) fn exit(&self) -> Exit {
         self.exit

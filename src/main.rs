@@ -5,6 +5,8 @@ mod app;
 mod cli;
 mod config;
 mod failure;
+mod serve;
+mod supervise;
 
 use std::process::ExitCode;
 

@@ -53,11 +53,6 @@ impl Supervisor {
         Self { stop: CancellationToken::new(), tasks: Mutex::default(), failure }
     }
 
-    /// Told to every task of this supervisor.
-    pub(crate) fn stop_token(&self) -> CancellationToken {
-        self.stop.clone()
-    }
-
     /// Runs a task until it ends. `open` is called again after every error that may pass.
     pub(crate) fn keep<F, Fut>(&self, name: &'static str, open: F)
     where
@@ -172,6 +167,7 @@ mod tests {
     async fn what_does_not_stop_in_time_is_named() {
         let supervisor = Supervisor::new(Failed::new(CancellationToken::new()));
         supervisor.keep("stubborn", |_| std::future::pending());
+        tokio::task::yield_now().await;
         let running = supervisor.finish(Instant::now() + Duration::from_secs(1)).await;
         assert_eq!(running, ["stubborn"]);
     }

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::batch::Batch;
 use crate::checkpoint::Place;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, ResultExt};
 use crate::log::{Append, Log, Position};
 use crate::record::Record;
 use crate::time::Clock;
@@ -130,7 +130,8 @@ impl Catalog {
             );
         }
         let config_version = before.map_or(0, |stream| stream.definition.config_version) + 1;
-        let definition = Definition::create(draft, config_version, self.clock.now())?;
+        let now = self.clock.now();
+        let definition = checked(move || Definition::create(draft, config_version, now)).await?;
         let stream = self.define(definition).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
@@ -141,7 +142,8 @@ impl Catalog {
     pub async fn change(&self, name: &StreamName, edit: Edit) -> Result<Arc<Stream>> {
         self.refresh().await?;
         let before = self.get(name)?;
-        let definition = before.definition.edited(edit, self.clock.now())?;
+        let now = self.clock.now();
+        let definition = checked(move || before.definition.edited(edit, now)).await?;
         let stream = self.define(definition).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
@@ -189,4 +191,9 @@ impl Catalog {
         let batch = Batch::of([&record]).expect("one record was pushed");
         Ok(Append { place: self.place.clone(), batch })
     }
+}
+
+/// Makes a definition off the runtime: its transform is compiled, which may take a while.
+async fn checked(make: impl FnOnce() -> Result<Definition> + Send + 'static) -> Result<Definition> {
+    tokio::task::spawn_blocking(make).await.or_error(Kind::Internal, "check the definition")?
 }

@@ -1,6 +1,9 @@
 //! The sink from raw to processed: applies each stream's transform and hands the results back as
 //! appends, so that outputs, dead letters and progress are committed as one step.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -89,7 +92,8 @@ impl Router {
         }
     }
 
-    fn transforms(&mut self, stream: &Stream) -> Result<BTreeMap<u32, Arc<dyn Transform>>> {
+    /// Every version of a stream's transform, compiled off the runtime the first time.
+    async fn transforms(&mut self, stream: &Stream) -> Result<BTreeMap<u32, Arc<dyn Transform>>> {
         let definition = &stream.definition;
         let mut transforms = BTreeMap::new();
         for transform in &definition.transforms {
@@ -97,7 +101,9 @@ impl Router {
             let compiled = match self.compiled.get(&key) {
                 Some(compiled) => compiled.clone(),
                 None => {
-                    let compiled = compile(transform.program.as_deref())?;
+                    let program = transform.program.clone();
+                    let compiling = tokio::task::spawn_blocking(move || compile(program.as_deref()));
+                    let compiled = compiling.await.or_error(Kind::Internal, "compile a transform")??;
                     self.compiled.insert(key, compiled.clone());
                     compiled
                 }
@@ -159,7 +165,7 @@ impl Sink for Router {
                 continue;
             };
             self.activate_pending(&mut stream, chunk.place.partition, first);
-            let transforms = self.transforms(&stream)?;
+            let transforms = self.transforms(&stream).await?;
             routes.push(Route { chunk, stream, transforms });
         }
         if routes.is_empty() {

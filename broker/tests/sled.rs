@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use headwater_broker::log::conformance::{self, Harness};
+use headwater_broker::log::conformance::{self, Bench, Harness};
+use headwater_broker::log::faulty::{Faults, Faulty};
 use headwater_broker::log::sled::{SledLog, SledOptions};
 use headwater_broker::time::SystemClock;
 use headwater_broker::{Clock, Log, Result};
@@ -18,7 +19,10 @@ struct Sled {
 
 impl Sled {
     fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), log: Mutex::new(None) }
+        Self {
+            directory: tempfile::tempdir().expect("a temporary directory can be made"),
+            log: Mutex::new(None),
+        }
     }
 }
 
@@ -49,4 +53,40 @@ impl Harness for Sled {
 #[tokio::test(flavor = "multi_thread")]
 async fn sled_passes_the_suite() {
     conformance::run_all(&Sled::new()).await.unwrap();
+}
+
+/// The same log, with every call delayed as a seed says.
+struct Delayed(Sled, u64);
+
+#[async_trait]
+impl Harness for Delayed {
+    async fn open(&self) -> Result<Arc<dyn Log>> {
+        Ok(Arc::new(Faulty::new(self.0.open().await?, self.1, Faults::DELAYS)))
+    }
+
+    async fn reopen(&self) -> Result<Arc<dyn Log>> {
+        self.0.reopen().await?;
+        self.open().await
+    }
+
+    fn clock(&self) -> Arc<dyn Clock> {
+        self.0.clock()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sled_behind_a_faulty_log_passes_the_suite() {
+    for seed in 0..5 {
+        let passed = conformance::run_all(&Delayed(Sled::new(), seed)).await;
+        passed.unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_everything_once_whatever_fails() {
+    let sled = Sled::new();
+    let bench = Bench::new(&sled);
+    for seed in 100..300 {
+        conformance::working::routes_once(&bench, seed).await.unwrap();
+    }
 }

@@ -1,1 +1,213 @@
-//! x
+//! The archive: processed events as objects of NDJSON in object storage.
+//!
+//! An object covers a span of one partition. Its name holds the span's first offset and it is put
+//! only if absent, so for each first offset there is exactly one object, and whoever comes second
+//! adopts the end of what is there. Objects form a chain: each begins with the first event past the
+//! end of the one before it. A crash between a put and the commit repeats the put, finds the object
+//! and goes on behind it; two workers that race extend one chain together.
+//!
+//! Where an object ends follows from offsets, sizes and arrivals (see the module `lane`), so that reading
+//! the same events again cuts them alike and writes the same bytes. Only two things cut otherwise:
+//! an idle stream is flushed by the clock, and the largest objects are when memory is short.
+//!
+//! On shutdown nothing is flushed: what is not in an object yet is read again.
+
+mod lane;
+mod line;
+mod object;
+mod put;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use broker::catalog::Stream;
+use broker::log::Chunk;
+use broker::{Catalog, Checkpoint, Clock, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage};
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::ObjectStore;
+
+use lane::Lane;
+pub use object::Compression;
+use put::Objects;
+pub use read::{ArchivedEvent, ArchivedObject, count, objects, read_object};
+
+/// How many objects are compressed and put at the same time.
+const PUTS_MAX: usize = 4;
+
+/// How objects are cut and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveSettings {
+    /// An object holds at most so many bytes of lines, before compression; one larger event has an
+    /// object of its own.
+    pub object_bytes_max: u64,
+    /// An object holds events that arrived within so long a time. A stream that fell idle is
+    /// flushed after as long.
+    pub object_age_max: Duration,
+    /// How objects are compressed.
+    pub compression: Compression,
+    /// How many bytes of events may wait in memory, over all partitions.
+    pub staged_bytes_max: u64,
+    /// Objects above this size, compressed, are uploaded in parts of it; at least 5 MiB, the
+    /// smallest part that S3 takes.
+    pub multipart_bytes: u64,
+}
+
+impl Default for ArchiveSettings {
+    fn default() -> Self {
+        Self {
+            object_bytes_max: 64 << 20,
+            object_age_max: Duration::from_secs(300),
+            compression: Compression::default(),
+            staged_bytes_max: 256 << 20,
+            multipart_bytes: 16 << 20,
+        }
+    }
+}
+
+/// The sink that writes objects. One worker drives it over the processed topics, as group
+/// [`broker::Group::ARCHIVE`].
+pub struct Archive {
+    objects: Objects,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    settings: Arc<ArchiveSettings>,
+    lanes: BTreeMap<Place, Lane>,
+}
+
+impl Archive {
+    /// A sink that writes to `objects` the streams of `catalog` that have it switched on.
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        catalog: Arc<Catalog>,
+        clock: Arc<dyn Clock>,
+        settings: ArchiveSettings,
+    ) -> Self {
+        let settings = Arc::new(settings);
+        let objects = Objects::new(objects, Arc::clone(&settings));
+        Self { objects, catalog, clock, settings, lanes: BTreeMap::new() }
+    }
+
+    /// The stream whose processed topic this is, as the catalog knows it; none once it is deleted.
+    fn stream(&self, place: &Place) -> Option<Arc<Stream>> {
+        let stream = self.catalog.get(place.topic.stream()?).ok()?;
+        (stream.topic(Stage::Processed) == place.topic).then_some(stream)
+    }
+
+    /// The chunk's stream. The catalog is read to its end first where the chunk contradicts it:
+    /// the stream is unknown, or offsets fell back because it was deleted and made again elsewhere.
+    async fn stream_of(&self, chunk: &Chunk) -> Result<Option<Arc<Stream>>> {
+        let floor = self.lanes.get(&chunk.place).map_or(Offset(0), Lane::floor);
+        let fell_back = chunk.entries.first().is_some_and(|entry| entry.offset < floor);
+        let known = self.stream(&chunk.place);
+        if known.is_some() && !fell_back {
+            return Ok(known);
+        }
+        self.catalog.refresh().await?;
+        Ok(self.stream(&chunk.place))
+    }
+
+    fn stage(&mut self, chunk: Chunk, stream: Option<Arc<Stream>>) {
+        let Some(stream) = stream else {
+            self.lanes.remove(&chunk.place);
+            return;
+        };
+        let is_archived = stream.definition.sinks.archive;
+        let same_life = |lane: &Lane| lane.incarnation() == stream.definition.incarnation;
+        if !self.lanes.get(&chunk.place).is_some_and(same_life) {
+            let lane = Lane::new(chunk.place.partition, stream, Offset(0));
+            self.lanes.insert(chunk.place.clone(), lane);
+        }
+        let lane = self.lanes.get_mut(&chunk.place).expect("it was there or was inserted");
+        if !is_archived {
+            lane.close();
+            return;
+        }
+        let now = self.clock.now();
+        for entry in chunk.entries {
+            lane.push(entry, now, &self.settings);
+        }
+    }
+
+    /// Closes the largest open objects until what waits is within its limit.
+    fn relieve(&mut self) {
+        let mut held: u64 = self.lanes.values().map(Lane::open_bytes).sum();
+        while held > self.settings.staged_bytes_max {
+            let Some(largest) = self.lanes.values_mut().max_by_key(|lane| lane.open_bytes()) else {
+                return;
+            };
+            held -= largest.open_bytes();
+            largest.close();
+        }
+    }
+
+    fn through(&self, upto: &Checkpoint) -> Checkpoint {
+        let through = upto.iter().map(|(place, reached)| {
+            let through = match self.lanes.get(place) {
+                None => reached,
+                Some(lane) if lane.is_empty() => lane.floor().max(reached),
+                Some(lane) => lane.floor(),
+            };
+            (place.clone(), through)
+        });
+        through.filter(|(_, through)| *through > Offset(0)).collect()
+    }
+}
+
+#[async_trait]
+impl Sink for Archive {
+    /// Forgets what was staged. Where objects reach further than what was committed, they are
+    /// adopted when they are found in the way.
+    async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint> {
+        // An object's name holds the life of its stream, which another process may have begun.
+        self.catalog.refresh().await?;
+        for (place, next) in committed.iter() {
+            self.lanes.remove(place);
+            if let Some(stream) = self.stream(place) {
+                self.lanes.insert(place.clone(), Lane::new(place.partition, stream, next));
+            }
+        }
+        Ok(committed.clone())
+    }
+
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        for chunk in chunks {
+            let stream = self.stream_of(&chunk).await?;
+            self.stage(chunk, stream);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
+        let now = self.clock.now();
+        for lane in self.lanes.values_mut().filter(|lane| lane.is_idle(now, &self.settings)) {
+            lane.close();
+        }
+        self.relieve();
+        let due = self.lanes.values_mut().filter(|lane| lane.has_closed());
+        let puts: Vec<BoxFuture<'_, Result<()>>> =
+            due.map(|lane| Box::pin(put_closed(lane, &self.objects, &self.settings)) as _).collect();
+        stream::iter(puts).buffer_unordered(PUTS_MAX).try_collect::<()>().await?;
+        Ok(Flushed { through: self.through(upto), appends: Vec::new() })
+    }
+}
+
+/// Puts a partition's closed objects one after the other: where one ends decides where the next
+/// begins.
+async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettings) -> Result<()> {
+    while let Some(cut) = lane.take_closed() {
+        let put = objects.put(lane.span(cut)).await;
+        let put = put.map_err(|error| match error.kind() {
+            // The bucket is gone: wait for it, the stream is still there.
+            Kind::NotFound => broker::Error::unavailable(error.to_string()),
+            _ => error,
+        })?;
+        lane.settle(put, settings);
+    }
+    Ok(())
+}

@@ -2,4 +2,13 @@
 //! storage, and the index of tail, segments and splits.
 
 pub mod archive;
+mod grpc;
+mod http;
+mod index;
+mod query;
+mod split;
 pub mod store;
+#[cfg(test)]
+mod testing;
+
+pub use index::{Indexer, Limits, Parts};

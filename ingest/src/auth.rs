@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use proto::problem::{Kind, Problem};
 use subtle::ConstantTimeEq as _;
+
+use crate::linger::linger;
 
 /// The token that callers must present as `Authorization: Bearer TOKEN`.
 #[derive(Clone)]
@@ -62,9 +64,10 @@ impl Bearer {
 }
 
 /// Puts the token in front of every route of `router` and of its fallbacks, those of unknown paths
-/// too. Routes that are added later are not covered.
+/// too, and reads what is left of the bodies that any of them refuses. Routes that are added later
+/// are not covered.
 pub fn layer(router: Router, bearer: Bearer) -> Router {
-    router.layer(from_fn_with_state(bearer, check))
+    router.layer(from_fn_with_state(bearer, check)).layer(from_fn(linger))
 }
 
 async fn check(State(bearer): State<Bearer>, request: Request, next: Next) -> Response {

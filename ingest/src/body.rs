@@ -48,21 +48,28 @@ fn unknown_coding() -> Refusal {
     Refusal::unsupported("content-encoding", "a body is sent with gzip, zstd or no encoding")
 }
 
+/// How large a body may be, and what that limit is called.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BodyLimit {
+    pub(crate) name: &'static str,
+    pub(crate) bytes_max: usize,
+}
+
 impl Ingest {
-    /// Reads a body of at most `bytes_max` bytes. The charge holds its bytes in flight.
+    /// Reads a body within a limit of bytes, and of time. The charge holds its bytes in flight.
     pub(crate) async fn read_body(
         &self,
         headers: &HeaderMap,
         body: Body,
-        bytes_max: usize,
+        limit: BodyLimit,
     ) -> Result<(Bytes, Charge), Refusal> {
         let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
         let announced: usize = announced.unwrap_or(0);
-        if announced > bytes_max {
-            return Err(too_large(bytes_max).into());
+        if announced > limit.bytes_max {
+            return Err(limit.exceeded().into());
         }
         let mut charge = self.admission.charge(announced)?;
-        let read = collect(body, bytes_max, &mut charge);
+        let read = collect(body, limit, &mut charge);
         match tokio::time::timeout(self.limits.body_time_max, read).await {
             Ok(bytes) => Ok((bytes?, charge)),
             Err(_) => Err(Refusal::timeout(self.limits.body_time_max)),
@@ -70,7 +77,7 @@ impl Ingest {
     }
 }
 
-async fn collect(mut body: Body, bytes_max: usize, charge: &mut Charge) -> Result<Bytes> {
+async fn collect(mut body: Body, limit: BodyLimit, charge: &mut Charge) -> Result<Bytes> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -78,8 +85,8 @@ async fn collect(mut body: Body, bytes_max: usize, charge: &mut Charge) -> Resul
             .map_err(|error| Error::invalid("body", "the body did not arrive whole").with_source(error))?;
         let Ok(data) = frame.into_data() else { continue };
         let length = first.len() + all.len() + data.len();
-        if length > bytes_max {
-            return Err(too_large(bytes_max));
+        if length > limit.bytes_max {
+            return Err(limit.exceeded());
         }
         charge.grow_to(length)?;
         // Most bodies come in one piece, which is then not copied.
@@ -128,9 +135,11 @@ fn damaged(error: std::io::Error) -> Error {
     Error::invalid("content-encoding", "the body is damaged or cut short").with_source(error)
 }
 
-fn too_large(bytes_max: usize) -> Error {
-    let message = format!("the body has more than {bytes_max} bytes");
-    Error::new(Kind::TooLarge, message).with_field("body")
+impl BodyLimit {
+    fn exceeded(self) -> Error {
+        let message = format!("a body has at most {} bytes here ({})", self.bytes_max, self.name);
+        Error::new(Kind::TooLarge, message).with_field("body")
+    }
 }
 
 #[cfg(test)]

@@ -19,8 +19,7 @@ pub(crate) enum Shape {
 }
 
 /// The events of a body, in order, all with the same `key`; none of an empty array. `Invalid` where
-/// the body is blank, or is an array that is not JSON as a whole; what single events hold is not
-/// looked at.
+/// the body is blank, or is to be JSON and is not; whether an event can be taken is not looked at.
 pub(crate) fn cut(body: &Bytes, shape: Shape, key: Option<&Bytes>) -> Result<Vec<NewEvent>> {
     let event = |value: Bytes, line| NewEvent { value, line, key: key.cloned() };
     if body.trim_ascii().is_empty() {
@@ -31,7 +30,7 @@ pub(crate) fn cut(body: &Bytes, shape: Shape, key: Option<&Bytes>) -> Result<Vec
             let slice = |item: &RawValue| event(body.slice_ref(item.get().as_bytes()), None);
             items(body)?.into_iter().map(slice).collect()
         }
-        Shape::Json => vec![event(body.slice_ref(body.trim_ascii()), None)],
+        Shape::Json => vec![event(body.slice_ref(value(body)?.get().as_bytes()), None)],
         Shape::Lines => {
             let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).zip(1..);
             let filled = lines.filter(|(line, _)| !line.is_empty());
@@ -42,12 +41,22 @@ pub(crate) fn cut(body: &Bytes, shape: Shape, key: Option<&Bytes>) -> Result<Vec
 }
 
 fn items(body: &[u8]) -> Result<Vec<&RawValue>> {
-    serde_json::from_slice(body)
-        .map_err(|error| Error::invalid("body", format!("the body is not a JSON array: {error}")))
+    serde_json::from_slice(body).map_err(|error| not_json(&error))
+}
+
+fn value(body: &[u8]) -> Result<&RawValue> {
+    serde_json::from_slice(body).map_err(|error| not_json(&error))
+}
+
+fn not_json(error: &serde_json::Error) -> Error {
+    let message = format!("the body is not valid JSON: {error}; one event a line is application/x-ndjson");
+    Error::invalid("body", message)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn check(body: &'static str, shape: Shape, values: &[&str]) {
@@ -66,12 +75,35 @@ mod tests {
         );
     }
 
+    fn any_event() -> impl Strategy<Value = String> {
+        let name = "[a-c\\[\\]{},:\u{e6}]{0,5}";
+        let value =
+            prop::sample::select(vec!["-1.50", "[1, {\"[,]\": 2}]", "\"\\\"}\\\\\"", "1e999", "null"]);
+        (name, value).prop_map(|(name, value)| format!("{{ \"{name}\" :{value}}}"))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_put_together_is_cut_apart(
+            events in prop::collection::vec(any_event(), 1..9),
+            space in "[ \t\r]{0,2}",
+        ) {
+            let cut_of = |body: String, shape| {
+                let events = cut(&body.into(), shape, None).unwrap();
+                events.into_iter().map(|event| String::from_utf8(event.value.to_vec()).unwrap()).collect::<Vec<_>>()
+            };
+            let array = format!("[{space}{}{space}]", events.join(&format!("{space},\n{space}")));
+            prop_assert_eq!(&cut_of(array, Shape::Json), &events);
+            let lines = events.join(&format!("{space}\n{space}"));
+            prop_assert_eq!(&cut_of(lines, Shape::Lines), &events);
+        }
+    }
+
     #[test]
     fn takes_any_other_json_body_as_one_event() {
         check("\n{\n \"a\": 1 }\n", Shape::Json, &["{\n \"a\": 1 }"]);
         check("7", Shape::Json, &["7"]);
         check("[]", Shape::Json, &[]);
-        check("{\"a\":1}\n{\"a\":2}", Shape::Json, &["{\"a\":1}\n{\"a\":2}"]);
     }
 
     #[test]
@@ -92,12 +124,15 @@ mod tests {
             ("[{\"a\":1} {\"a\":2}]", Shape::Json),
             ("[{\"a\":1}] 7", Shape::Json),
             ("[{bad}]", Shape::Json),
+            ("{bad}", Shape::Json),
+            ("{\"a\":1", Shape::Json),
+            ("{\"a\":1}\n{\"a\":2}", Shape::Json),
         ] {
             let error = cut(&Bytes::from_static(body.as_bytes()), shape, None).unwrap_err();
             assert_eq!(error.field(), Some("body"), "{body}");
         }
         let error = cut(&Bytes::from_static(b"[{\"a\":1},\n{bad}]"), Shape::Json, None).unwrap_err();
-        assert!(error.message().ends_with("at line 2 column 2"), "{error}");
+        assert!(error.message().contains("at line 2 column 2; "), "{error}");
         let error = cut(&Bytes::from_static(b"[{\"a\":\"\xff\"}]"), Shape::Json, None).unwrap_err();
         assert_eq!(error.field(), Some("body"), "{error}");
     }

@@ -17,6 +17,7 @@ mod definition;
 mod grpc;
 pub mod http;
 mod limits;
+mod linger;
 #[cfg(test)]
 mod testing;
 
@@ -67,7 +68,8 @@ impl Ingest {
     }
 
     /// The HTTP doors, to be merged with other routers. Errors carry a [`proto::problem::Problem`]
-    /// as an extension; the server renders their bodies.
+    /// as an extension; the server renders their bodies. [`auth::layer`] goes around them all, and
+    /// reads what refused requests go on to send.
     pub fn router(self: &Arc<Self>) -> axum::Router {
         http::router(self.clone())
     }

@@ -1,5 +1,6 @@
 //! The doors on a sled log in a folder of their own, for the tests of every surface.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tower::ServiceExt as _;
 
+use crate::auth::{self, Bearer};
 use crate::{Ingest, Limits, Parts};
 
 /// The instant that the tests' clock shows: 2026-03-01T12:00:00.250Z.
@@ -53,7 +55,9 @@ impl Doors {
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let ingest = Ingest::new(Parts { log: log.clone(), catalog, clock, limits });
         let render = |response: Response| async { proto::problem::render(response, "request-1") };
-        let router = ingest.router().layer(axum::middleware::map_response(render));
+        // As the server has it, but open to everybody.
+        let router = auth::layer(ingest.router(), Bearer::new(String::new()).open(["/"]));
+        let router = router.layer(axum::middleware::map_response(render));
         Self { ingest, log, router, _folder: folder }
     }
 
@@ -76,6 +80,17 @@ impl Doors {
         let body = body.collect().await.unwrap().to_bytes();
         let json = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Answer { status: parts.status, headers: parts.headers, json }
+    }
+
+    /// Runs `client` while the doors are served on a port of this machine.
+    pub(crate) async fn serve_while<T>(&self, client: impl AsyncFnOnce(SocketAddr) -> T) -> T {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::select! {
+            biased;
+            served = axum::serve(listener, self.router.clone()).into_future() => panic!("served: {served:?}"),
+            done = client(address) => done,
+        }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

@@ -1,30 +1,182 @@
 //! The rooms' parts, made from the configuration.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use broker::log::kafka::{KafkaLog, KafkaOptions};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::SystemClock;
-use broker::{Catalog, Clock, Log};
-use indexer::archive::{Archive, ArchiveSettings};
-use indexer::store::StoreSettings;
-use indexer::{Indexer, archive};
+use broker::{Catalog, Clock, Log, Sink};
+use indexer::Indexer;
+use indexer::archive::{Archive, ArchiveSettings, Compression};
+use indexer::store::{ObjectStore, StoreSettings};
 use ingest::Ingest;
 use proto::v1;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::config::{Compression, Config, LogKind, Role};
+use crate::config::{self, Config, LogKind, Role};
 use crate::failure::{Failure, OrFail};
+
+use super::folder::member;
+
+/// The largest record in Kafka: what a transform may make of an event, with its key and headers.
+const KAFKA_RECORD_BYTES_MAX: usize = 8 << 20;
 
 /// What the server is made of.
 pub(super) struct Parts {
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) ingest: Arc<Ingest>,
     pub(super) indexer: Arc<Indexer>,
     pub(super) archive: ArchiveParts,
+    ingest: Arc<Ingest>,
+}
+
+/// What each archive sink is made of.
+#[derive(Clone)]
+pub(super) struct ArchiveParts {
+    objects: Arc<dyn ObjectStore>,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    settings: ArchiveSettings,
+}
+
+impl ArchiveParts {
+    /// A new sink, with nothing staged.
+    pub(super) fn sink(&self) -> Box<dyn Sink> {
+        let Self { objects, catalog, clock, settings } = self.clone();
+        Box::new(Archive::new(objects, catalog, clock, settings))
+    }
+}
+
+/// Opens the log, the catalog and the object store. `stop` ends what would otherwise go on for ever,
+/// such as a follower's stream.
+pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Parts, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let log = open_log(config, &clock).await?;
+    let catalog = Catalog::open(log.clone(), clock.clone()).await.or_fail("open the catalog")?;
+    let objects = indexer::store::open(&store_settings(config)).or_fail("open the object store")?;
+    let settings = archive_settings(&config.archive);
+    let archive =
+        ArchiveParts { objects: objects.clone(), catalog: catalog.clone(), clock: clock.clone(), settings };
+    let indexer = Indexer::new(indexer::Parts {
+        log: log.clone(),
+        catalog: catalog.clone(),
+        clock: clock.clone(),
+        objects,
+        cache_directory: config.data.join("cache"),
+        limits: index_limits(&config.index),
+        shutdown: stop,
+    });
+    let limits = ingest_limits(&config.limits);
+    let ingest = Ingest::new(ingest::Parts {
+        log: log.clone(),
+        catalog: catalog.clone(),
+        clock: clock.clone(),
+        limits,
+    });
+    Ok(Parts { log, clock, catalog, indexer, archive, ingest })
+}
+
+async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Failure> {
+    match config.log {
+        LogKind::Sled => open_sled(&config.data, &config.sled, clock).await,
+        LogKind::Kafka => open_kafka(&config.data, &config.kafka).await,
+    }
+}
+
+async fn open_sled(
+    data: &Path,
+    settings: &config::Sled,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Log>, Failure> {
+    let mut options = SledOptions::at(data.join("log"));
+    options.cache_bytes = settings.cache_bytes.0;
+    options.queue_bytes_max = settings.queue_bytes_max.bytes();
+    Ok(SledLog::open(options, clock.clone()).await?)
+}
+
+async fn open_kafka(data: &Path, settings: &config::Kafka) -> Result<Arc<dyn Log>, Failure> {
+    let mut options = KafkaOptions::at(settings.brokers.clone().unwrap_or_default());
+    options.properties = settings.properties.iter().map(|(key, value)| (key.into(), value.into())).collect();
+    options.replication_factor =
+        settings.replication_factor.map_or(-1, |copies| i32::try_from(copies).unwrap_or(i32::MAX));
+    options.queue_bytes_max = settings.queue_bytes_max.bytes();
+    options.record_bytes_max = KAFKA_RECORD_BYTES_MAX;
+    options.member = Some(member(data)?);
+    Ok(KafkaLog::open(options).await?)
+}
+
+impl Parts {
+    /// The routes of the configured roles, gRPC and health among them.
+    pub(super) fn doors(&self, config: &Config) -> Router {
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()
+            .expect("the descriptors were compiled with this program");
+        let (_, health) = tonic_health::server::health_reporter();
+        let mut grpc = Routes::default().add_service(reflection).add_service(health);
+        let mut http = Router::new();
+        if config.roles.has(Role::Ingest) {
+            grpc = grpc.add_service(self.ingest.grpc_ingest()).add_service(self.ingest.grpc_streams());
+            http = http.merge(self.ingest.router());
+        }
+        if config.roles.has(Role::Query) {
+            grpc = grpc.add_service(self.indexer.grpc());
+            http = http.merge(self.indexer.router());
+        }
+        http.merge(grpc.prepare().into_axum_router().reset_fallback())
+    }
+}
+
+fn store_settings(config: &Config) -> StoreSettings {
+    let options = config.objects.options.iter();
+    let options: BTreeMap<String, String> = options.map(|(key, value)| (key.into(), value.into())).collect();
+    StoreSettings { url: config.objects_location(), options }
+}
+
+fn archive_settings(settings: &config::Archive) -> ArchiveSettings {
+    ArchiveSettings {
+        object_bytes_max: settings.object_bytes_max.0,
+        object_age_max: Duration::from_secs(settings.object_age_seconds),
+        compression: match settings.compression {
+            config::Compression::None => Compression::None,
+            config::Compression::Gzip => Compression::Gzip,
+            config::Compression::Zstd => Compression::Zstd,
+        },
+        ..ArchiveSettings::default()
+    }
+}
+
+fn index_limits(settings: &config::Index) -> indexer::Limits {
+    indexer::Limits {
+        split_events_max: whole(settings.split_events_max),
+        split_age_max: Duration::from_secs(settings.split_age_seconds),
+        segment_events_max: whole(settings.segment_events_max),
+        query_wait_max: Duration::from_secs(settings.query_wait_seconds),
+        cache_bytes_max: settings.cache_bytes_max.0,
+        ..indexer::Limits::default()
+    }
+}
+
+fn ingest_limits(limits: &config::Limits) -> ingest::Limits {
+    ingest::Limits {
+        body_bytes_max: limits.body_bytes_max.bytes(),
+        decoded_body_bytes_max: limits.decoded_body_bytes_max.bytes(),
+        record_bytes_max: limits.record_bytes_max.bytes(),
+        batch_records_max: limits.batch_records_max as usize,
+        key_bytes_max: limits.key_bytes_max.bytes(),
+        in_flight_bytes_max: limits.in_flight_bytes_max.bytes(),
+        body_time_max: limits.body_time_max.0,
+    }
+}
+
+/// A count that is larger than this machine can hold is as good as the largest that it can.
+fn whole(count: u64) -> usize {
+    usize::try_from(count).unwrap_or(usize::MAX)
 }

@@ -1,5 +1,7 @@
 //! The program's own log: to standard error, as text or as JSON.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Config, LogFormat};
@@ -11,6 +13,7 @@ pub(super) fn start(config: &Config) -> Result<(), Failure> {
         Failure::new(Exit::Usage, format!("{}: {error}", config.log_level)).with_field("log_level")
     })?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(std::io::stderr().is_terminal());
     let started = match config.log_format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

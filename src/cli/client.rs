@@ -190,7 +190,7 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
         401 | 403 => Exit::Unauthenticated,
         404 => Exit::NotFound,
         409 | 412 => Exit::Conflict,
-        429 | 502..=504 => Exit::Unavailable,
+        408 | 429 | 502..=504 => Exit::Unavailable,
         400..=499 => Exit::Usage,
         _ => Exit::Failure,
     };

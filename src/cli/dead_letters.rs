@@ -5,7 +5,6 @@ use base64::engine::general_purpose::STANDARD;
 use broker::StreamName;
 use clap::Subcommand;
 use http::Method;
-use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 
 use super::client::{Client, Position, json, send};
@@ -65,7 +64,7 @@ impl DeadLetters {
             }
             DeadLetters::Replay { stream } => {
                 let replayed = replay(&client, &stream).await?;
-                output::line(&format!("replayed {} records", HumanCount(replayed)))
+                output::line(&format!("replayed {}", output::counted(replayed, "record")))
             }
         }
     }
@@ -117,5 +116,5 @@ fn print_table(letters: &[Letter]) -> Result<(), Failure> {
         ]);
     }
     table.print()?;
-    output::line(&format!("{} dead letters", HumanCount(letters.len() as u64)))
+    output::line(&output::counted(letters.len() as u64, "dead letter"))
 }

@@ -220,15 +220,16 @@ async fn show_week(client: &Client, stream: &StreamName) -> Result<(), Failure> 
 }
 
 fn next_commands(data: &Path) -> Result<(), Failure> {
-    let data = data.display();
+    let (program, data) = (surroundings::called_as(), data.display());
     heading("The server is stopped; its data stays. Go on with")?;
     output::text(&format!(
-        "    headwater serve --data {data} &
-    headwater query flights/1 --data {data} --from 2001-03-01 --to 2001-03-07 --q 'late:true'
-    headwater query flights/1 --data {data} --key ORD --count
-    headwater follow flights/1 --data {data} --from-start
-    headwater streams show flights/1 --data {data}
-    headwater --help
+        "    export HEADWATER_DATA={data}
+    {program} serve &
+    {program} query flights/1 --from 2001-03-01 --to 2001-03-07 --q late:true
+    {program} query flights/1 --key ORD --count
+    {program} follow flights/1 --from-start
+    {program} streams show flights/1
+    {program} --help
 and when you are done: rm -r {data}
 "
     ))

@@ -107,8 +107,8 @@ impl Import {
         let started = tokio::time::Instant::now();
         let stream = self.stream.clone();
         let summary = self.import(&client).await?;
-        let taken = HumanCount(summary.taken);
-        let mut text = format!("{taken} records imported into {stream} in {:.1?}", started.elapsed());
+        let taken = output::counted(summary.taken, "record");
+        let mut text = format!("{taken} imported into {stream} in {:.1?}", started.elapsed());
         if summary.skipped > 0 {
             text += &format!(", after {} of an earlier run", HumanCount(summary.skipped));
         }
@@ -116,7 +116,7 @@ impl Import {
         match summary.refused {
             0 => Ok(()),
             refused => {
-                Err(Failure::new(Exit::Failure, format!("{} records were refused", HumanCount(refused))))
+                Err(Failure::new(Exit::Failure, format!("{} refused", output::counted(refused, "record"))))
             }
         }
     }
@@ -148,17 +148,18 @@ impl Import {
         let subject = Subject::of(&self.file, client.base().as_str(), &self.stream.to_string(), cut)?;
         let bar = progress(subject.input_bytes);
         let bookmark = Bookmark::open(&self.file, subject, self.restart)?;
-        let mut summary = Summary { skipped: bookmark.next_record(), ..Summary::default() };
+        let summary = Summary { skipped: bookmark.next_record(), ..Summary::default() };
         let records = self.records(format, &bar)?;
-        let sent = self.send_all(client, records, bookmark, &bar, &mut summary).await;
+        let mut run = Run { client, bar: &bar, bookmark, summary };
+        let sent = self.send_all(records, &mut run).await;
         bar.finish_and_clear();
-        match sent {
-            Ok(()) => Ok(summary),
-            Err(failure) => {
-                let doing = format!("import record {}", summary.next_record());
-                Err(failure.context(doing))
-            }
-        }
+        let Run { bookmark, summary, .. } = run;
+        sent.map_err(|failure| {
+            let doing = format!("import record {}", summary.next_record());
+            failure.context(doing).hint("the same command goes on from there")
+        })?;
+        bookmark.remove()?;
+        Ok(summary)
     }
 
     async fn create_if_missing(&self, client: &Client) -> Result<(), Failure> {
@@ -170,34 +171,28 @@ impl Import {
         }
     }
 
-    async fn send_all(
-        &self,
-        client: &Client,
-        records: Records,
-        mut bookmark: Bookmark,
-        bar: &ProgressBar,
-        summary: &mut Summary,
-    ) -> Result<(), Failure> {
-        let mut records = off_the_runtime(records, summary.skipped, self.batch).await?;
+    async fn send_all(&self, records: Records, run: &mut Run<'_>) -> Result<(), Failure> {
+        let mut records = off_the_runtime(records, run.summary.skipped, self.batch).await?;
         while let Some(batch) = records.batch.take() {
             let next = off_the_runtime(records.rest, 0, self.batch);
-            let (answer, next) = tokio::join!(self.send(client, batch, bar), next);
+            let (answer, next) = tokio::join!(self.send(run, batch), next);
             let answer = answer?;
             let count = answer.records.len() as u64;
-            summary.add(answer, bar);
-            bookmark.advance(count)?;
-            bar.set_message(format!("{} records", HumanCount(summary.next_record())));
+            run.summary.add(answer, run.bar);
+            run.bookmark.advance(count)?;
+            run.bar.set_message(format!("{} records", HumanCount(run.summary.next_record())));
             records = next?;
         }
-        bookmark.remove()
+        Ok(())
     }
 
-    async fn send(&self, client: &Client, batch: Batch, bar: &ProgressBar) -> Result<Answer, Failure> {
-        let request = client
+    async fn send(&self, run: &Run<'_>, batch: Batch) -> Result<Answer, Failure> {
+        let request = run
+            .client
             .request(Method::POST, &format!("{}/records", streams::path(&self.stream)))
             .header(CONTENT_TYPE, "application/x-ndjson")
             .body(batch.body);
-        let waiting = |failure: &Failure| bar.set_message(format!("waiting: {failure}"));
+        let waiting = |failure: &Failure| run.bar.set_message(format!("waiting: {failure}"));
         let response = send_patiently(request, Duration::from_secs(self.patience), waiting).await?;
         let answer: Answer = json(response).await?;
         if answer.records.len() != batch.count {
@@ -247,6 +242,14 @@ impl Import {
             Format::Csv => Box::new(csv::Rows::new(input, self.delimiter(), columns)?),
         })
     }
+}
+
+/// An import on its way.
+struct Run<'a> {
+    client: &'a Client,
+    bar: &'a ProgressBar,
+    bookmark: Bookmark,
+    summary: Summary,
 }
 
 /// One request's records, and those that come after.

@@ -3,6 +3,8 @@
 
 use std::io::{self, Write};
 
+use indicatif::HumanCount;
+
 use crate::failure::Failure;
 
 /// The widest cell of a table; longer ones are cut.
@@ -23,6 +25,12 @@ pub(super) fn text(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// `1 record`, `2,858 records`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{} {what}{ending}", HumanCount(count))
 }
 
 /// Rows under their columns' names. Columns of numbers stand to the right.
@@ -106,6 +114,12 @@ mod tests {
         table.row(["DTW", "66"]);
         table.row(["København", "-5"]);
         assert_eq!(table.render(), "origin     delay\nDTW           66\nKøbenhavn     -5\n");
+    }
+
+    #[test]
+    fn counts_agree_with_their_noun() {
+        let texts = [0, 1, 2_858].map(|count| counted(count, "record"));
+        assert_eq!(texts, ["0 records", "1 record", "2,858 records"]);
     }
 
     #[test]

@@ -6,7 +6,6 @@ use broker::StreamName;
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use http::Method;
-use indicatif::HumanCount;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -164,7 +163,7 @@ pub(super) fn print_line(event: &Event) -> Result<(), Failure> {
 
 fn print_table(events: &[Event]) -> Result<(), Failure> {
     table(events).print()?;
-    output::line(&format!("{} events", HumanCount(events.len() as u64)))
+    output::line(&output::counted(events.len() as u64, "event"))
 }
 
 /// Time, key and one column for every field of the events, in the order they are met.

@@ -144,22 +144,18 @@ fn collect_origins(figment: &Figment, value: &Value, path: &str, origins: &mut B
 /// Turns the first thing that is wrong into a sentence with the key, its origin and, for a key that
 /// does not exist, the nearest one that does.
 fn explain(error: figment::Error, figment: &Figment) -> Failure {
-    let mut path = error.path.clone();
+    let path = error.path.join(".");
     let message = match &error.kind {
-        Wrong::UnknownField(name, _) => {
-            path.push(name.clone());
-            match nearest(&path.join(".")) {
-                Some(known) => format!("unknown key; the nearest known one is `{known}`"),
-                None => "unknown key".to_owned(),
-            }
-        }
+        Wrong::UnknownField(..) => match nearest(&path) {
+            Some(known) => format!("unknown key; the nearest known one is `{known}`"),
+            None => "unknown key".to_owned(),
+        },
         Wrong::UnknownVariant(name, known) => format!("`{name}` is none of {}", known.join(", ")),
         Wrong::InvalidType(found, expected) | Wrong::InvalidValue(found, expected) => {
             format!("found {found}, expected {expected}")
         }
         other => other.to_string(),
     };
-    let path = path.join(".");
     let found = figment.find_metadata(&path).or(error.metadata.as_ref());
     let origin = found.map(|metadata| format!(" (from {})", metadata.name)).unwrap_or_default();
     Failure::new(Exit::Usage, message + &origin).with_field(path)

@@ -32,7 +32,7 @@ impl Default for Kafka {
 pub(crate) struct Sled {
     /// Pages kept in memory.
     pub(crate) cache_bytes: Size,
-    /// Bytes that wait for the disk at most; beyond them an append is answered with 429.
+    /// Bytes that wait for the disk at most; further appends wait for room.
     pub(crate) queue_bytes_max: Size,
 }
 
@@ -142,10 +142,10 @@ pub(crate) struct Index {
 impl Default for Index {
     fn default() -> Self {
         Self {
-            split_events_max: 1_000_000,
-            split_age_seconds: 600,
+            split_events_max: 250_000,
+            split_age_seconds: 300,
             segment_events_max: 20_000,
-            query_wait_seconds: 10,
+            query_wait_seconds: 5,
             cache_bytes_max: Size::mib(10 << 10),
         }
     }

@@ -27,19 +27,24 @@ pub(super) fn overrides() -> Vec<(String, String)> {
     std::env::vars_os().filter_map(ours).collect()
 }
 
-/// Leaves out what is not about the configuration: what tests are told, and what container
-/// platforms set for a service that is called `headwater` (`HEADWATER_PORT_7070_TCP`, …).
+/// Leaves out what is not about the configuration: what scripts and tests are told, and what
+/// container platforms set for a service that is called `headwater` (`HEADWATER_PORT_7070_TCP`, …).
 fn ours((name, value): (OsString, OsString)) -> Option<(String, String)> {
     let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
     let rest = name.strip_prefix(PREFIX)?;
     let others = ["TEST_", "SERVICE_", "PORT"].iter().any(|prefix| rest.starts_with(prefix));
-    let own = name == CONFIG || name == SERVER;
+    let own = [CONFIG, SERVER, "HEADWATER_VAR", "HEADWATER_IMAGE"].contains(&name.as_str());
     (!others && !own).then(|| (rest.to_owned(), value))
 }
 
 /// The path of the running program.
 pub(crate) fn own_executable() -> Result<PathBuf, Failure> {
     std::env::current_exe().or_fail("find the running program")
+}
+
+/// How the program was called, such as `headwater` or `target/release/headwater`.
+pub(crate) fn called_as() -> String {
+    std::env::args().next().unwrap_or_else(|| "headwater".to_owned())
 }
 
 /// The folder for files that need not stay.
@@ -60,6 +65,7 @@ mod tests {
             "HEADWATER_CONFIG",
             "HEADWATER_SERVER",
             "HEADWATER_TEST_KAFKA",
+            "HEADWATER_VAR",
             "HEADWATER_PORT_7070_TCP_ADDR",
             "HEADWATER_SERVICE_HOST",
         ] {

@@ -8,6 +8,7 @@ pub mod appending;
 pub mod groups;
 pub mod reading;
 pub mod topics;
+pub mod working;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -80,6 +81,7 @@ const CASES: &[Case] = &[
     ("groups::keeps_groups_apart", |b| Box::pin(groups::keeps_groups_apart(b))),
     ("groups::goes_on_when_a_topic_is_deleted", |b| Box::pin(groups::goes_on_when_a_topic_is_deleted(b))),
     ("groups::reads_many_partitions_in_turn", |b| Box::pin(groups::reads_many_partitions_in_turn(b))),
+    ("working::routes_everything_once", |b| Box::pin(working::routes_everything_once(b))),
 ];
 
 /// Runs every case, one after the other. The error names the case.

@@ -8,27 +8,30 @@
 mod block;
 mod committer;
 mod compact;
+mod control;
 mod key;
 mod queue;
 mod read;
 mod reader;
 mod share;
+mod shared;
 mod store;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod trim;
 
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, oneshot};
 
 use self::committer::Committer;
-use self::queue::{Answer, Control, Fence, Outputs, Queue, Request, Write};
+use self::queue::Control;
 use self::reader::SledReader;
-use self::share::Share;
+use self::shared::Shared;
 use self::store::Store;
 use self::topics::Topics;
 use super::{Append, Appended, Chunk, Group, Log, Position, Reader, Selection};
@@ -36,12 +39,6 @@ use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::time::{Clock, Timestamp};
 use crate::topic::{Offset, Topic, TopicConfig};
-
-/// Batches up to this size are compressed where they are appended; larger ones off the runtime.
-const INLINE_BYTES_MAX: usize = 64 << 10;
-/// The queue's budget is given out in units of this many bytes, at least one a request, so that
-/// small requests are bounded in number too.
-const BUDGET_UNIT_BYTES: usize = 256;
 
 /// Where the log lies and how much memory it takes.
 #[derive(Clone, Debug)]
@@ -74,20 +71,6 @@ pub struct SledLog {
     committer: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the log, its readers and its committer share.
-struct Shared {
-    store: RwLock<Option<Store>>,
-    topics: Topics,
-    shares: Mutex<Vec<Weak<Share>>>,
-    queue: Queue,
-    budget: Arc<Semaphore>,
-    budget_units: usize,
-    /// Held while a request waits for room in the queue, which keeps requests in order.
-    door: tokio::sync::Mutex<()>,
-    clock: Arc<dyn Clock>,
-    stopped: OnceLock<Error>,
-}
-
 impl SledLog {
     /// Opens the log, or makes it. `Conflict` if another process has it open; `Corrupt` if what it
     /// holds cannot be read.
@@ -99,19 +82,8 @@ impl SledLog {
     fn open_blocking(options: &SledOptions, clock: Arc<dyn Clock>) -> Result<Arc<SledLog>> {
         let store = Store::open(options)?;
         let topics = Topics::load(&store)?;
-        let units = (options.queue_bytes_max / BUDGET_UNIT_BYTES).clamp(1, u32::MAX as usize >> 1);
-        let units = units.min(Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
-            store: RwLock::new(Some(store)),
-            topics,
-            shares: Mutex::default(),
-            queue: Queue::default(),
-            budget: Arc::new(Semaphore::new(units)),
-            budget_units: units,
-            door: tokio::sync::Mutex::default(),
-            clock,
-            stopped: OnceLock::new(),
-        });
+        let shared = Shared::new((store, topics), options.queue_bytes_max, clock);
+        let shared = Arc::new(shared);
         let committer = Committer::new(Arc::clone(&shared), options.commit_bytes_max)?;
         let thread = std::thread::Builder::new().name("sled-committer".to_owned());
         let thread = thread.spawn(move || committer.run());
@@ -213,6 +185,8 @@ impl Log for SledLog {
         let mut prefix = committer::progress_prefix(group)?;
         prefix.extend(state.id.to_be_bytes());
         let stored = self.shared.blocking(move |store| store.progress(&prefix)).await?;
+        // Whoever sees progress must find what was committed together with it.
+        self.shared.settled().await?;
         let named = |(at, next): (key::PartitionKey, u64)| {
             (Place::new(topic.clone(), crate::topic::Partition(at.partition)), Offset(next))
         };
@@ -224,96 +198,6 @@ impl Log for SledLog {
         let shared = Arc::clone(&self.shared);
         let closing = tokio::task::spawn_blocking(move || shut(&shared, committer));
         closing.await.or_error(Kind::Internal, "close the log")?
-    }
-}
-
-impl Shared {
-    /// The reason why the log does nothing more, if there is one.
-    fn check(&self) -> Result<()> {
-        self.stopped.get().map_or(Ok(()), |error| Err(error.clone()))
-    }
-
-    /// Lets nothing more be done and wakes everybody who waits.
-    fn stop(&self, why: &Error) {
-        let is_first = self.stopped.set(why.clone()).is_ok();
-        self.queue.abandon();
-        if is_first {
-            for state in self.topics.all() {
-                state.grown.notify_waiters();
-            }
-            for share in self.shares() {
-                share.wake.notify_waiters();
-            }
-        }
-    }
-
-    fn shares(&self) -> Vec<Arc<Share>> {
-        lock(&self.shares).iter().filter_map(Weak::upgrade).collect()
-    }
-
-    fn with_store<T>(&self, work: impl FnOnce(&Store) -> Result<T>) -> Result<T> {
-        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        match store.as_ref() {
-            Some(store) => work(store),
-            None => Err(self.answer_lost()),
-        }
-    }
-
-    async fn blocking<T: Send + 'static>(
-        self: &Arc<Self>,
-        work: impl FnOnce(&Store) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
-        let shared = Arc::clone(self);
-        let working = tokio::task::spawn_blocking(move || shared.with_store(work));
-        working.await.or_error(Kind::Internal, "read the log")?
-    }
-
-    fn answer_lost(&self) -> Error {
-        self.check().err().unwrap_or_else(|| Error::unavailable("the log is closed"))
-    }
-
-    /// Queues something that the committer does by itself.
-    async fn control<T>(&self, make: impl FnOnce(Answer<T>) -> Control) -> Result<T> {
-        self.check()?;
-        let (answer, answered) = oneshot::channel();
-        let control = make(answer);
-        let turn = self.door.lock().await;
-        self.queue.push(Request::Control(control));
-        drop(turn);
-        answered.await.map_err(|_| self.answer_lost())?
-    }
-
-    /// Queues a write and waits until it is durable. Writes are queued in the order in which this is
-    /// first polled: whoever waits for room holds the door, and large batches keep their place in
-    /// the queue while they are compressed.
-    async fn write(&self, fence: Option<Fence>, appends: Vec<Append>) -> Result<Vec<Appended>> {
-        self.check()?;
-        if appends.is_empty() && fence.is_none() {
-            return Ok(Vec::new());
-        }
-        let weight: usize = appends.iter().map(|append| append.batch.bytes().len()).sum();
-        let (outputs, compress) = if weight <= INLINE_BYTES_MAX {
-            (Outputs::Ready(committer::prepare(&appends)?), None)
-        } else {
-            let (sender, coming) = oneshot::channel();
-            let compress = move || sender.send(committer::prepare(&appends)).map_or_else(drop, drop);
-            (Outputs::Coming(coming), Some(compress))
-        };
-
-        let units = weight.div_ceil(BUDGET_UNIT_BYTES).clamp(1, self.budget_units);
-        let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let (answer, answered) = oneshot::channel();
-        let turn = self.door.lock().await;
-        let permit = Arc::clone(&self.budget).acquire_many_owned(units).await;
-        let permit = permit.or_error(Kind::Internal, "wait for room in the log's queue")?;
-        let write = Write { fence, outputs, weight: weight.max(1), answer, _permit: permit };
-        self.queue.push(Request::Write(Box::new(write)));
-        drop(turn);
-
-        if let Some(compress) = compress {
-            tokio::task::spawn_blocking(compress).await.or_error(Kind::Internal, "compress a batch")?;
-        }
-        answered.await.map_err(|_| self.answer_lost())?
     }
 }
 

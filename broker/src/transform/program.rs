@@ -33,7 +33,7 @@ const RESULT_BYTES_MAX: usize = 4 << 20;
 /// How deep brackets may nest in a program.
 const NESTING_MAX: usize = 64;
 /// How many operator characters a program may hold: each may be one level of the expression tree.
-const OPERATORS_MAX: usize = 1_000;
+const OPERATORS_MAX: usize = 500;
 /// The stack on which programs are compiled and run: their trees are walked by recursion.
 const STACK_BYTES: usize = 64 << 20;
 

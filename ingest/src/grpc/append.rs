@@ -113,7 +113,8 @@ struct InFlight {
 
 impl InFlight {
     fn has_room(&self, bytes_max: usize) -> bool {
-        self.batches.len() < BATCHES_IN_FLIGHT_MAX && self.bytes < bytes_max
+        let is_within = self.batches.len() < BATCHES_IN_FLIGHT_MAX && self.bytes < bytes_max;
+        is_within || self.batches.is_empty()
     }
 
     fn push(&mut self, batch: Batch) {

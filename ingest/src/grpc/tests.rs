@@ -89,8 +89,9 @@ async fn refuses_whole_batches_with_a_status() {
 async fn a_call_answers_its_batches_in_the_order_sent() {
     let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
     let pad = "x".repeat(100_000);
-    let value =
-        |n: usize| format!("{{\"n\":{n},\"pad\":\"{}\"}}", if n % 7 == 0 { pad.as_str() } else { "" });
+    let value = |n: usize| {
+        format!("{{\"n\":{n},\"pad\":\"{}\"}}", if n.is_multiple_of(7) { pad.as_str() } else { "" })
+    };
     let values: Vec<String> = (0..200).map(value).collect();
     let requests: Vec<AppendRequest> = (values.iter().enumerate())
         .map(|(n, value)| batch(if n == 0 { "flights" } else { "" }, &[value]))
@@ -129,6 +130,23 @@ async fn a_message_larger_than_the_limit_is_refused() {
     let value = format!("{{\"a\":\"{}\"}}", "x".repeat(1_000));
     let status = client(&doors).append(batch("flights", &[&value])).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange, "{status}");
+}
+
+#[tokio::test]
+async fn the_token_stands_before_grpc_too() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
+    let router =
+        axum::Router::new().route_service("/headwater.v1.Ingest/{*method}", doors.ingest.grpc_ingest());
+    let router = crate::auth::layer(router, crate::auth::Bearer::new("s3cret".to_owned()));
+    let status = IngestClient::new(router.clone()).append(batch("flights", &["{}"])).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unauthenticated);
+    let with_token = |mut request: tonic::Request<()>| {
+        request.metadata_mut().insert("authorization", "Bearer s3cret".parse().unwrap());
+        Ok(request)
+    };
+    let mut client = IngestClient::with_interceptor(router, with_token);
+    let response = client.append(batch("flights", &["{}"])).await.unwrap();
+    assert_eq!(summary(response.into_inner()), ["0/0"]);
 }
 
 #[tokio::test]

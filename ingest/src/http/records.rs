@@ -19,7 +19,7 @@ use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
 use crate::Ingest;
 use crate::admission::Charge;
 use crate::append::{Outcome, Prepared};
-use crate::body::{Coding, decode};
+use crate::body::{BodyLimit, Coding, decode};
 use crate::cut::{Shape, cut};
 
 /// The key of all records of a request.
@@ -36,7 +36,8 @@ pub(super) async fn append(
 ) -> Result<Response, Refusal> {
     let stream = ingest.catalog.get(&stream_name(path)?)?;
     let rules = Rules::read(&ingest, &uri, &headers)?;
-    let (body, mut charge) = ingest.read_body(&headers, body, ingest.limits.body_bytes_max).await?;
+    let limit = BodyLimit { name: "body_bytes_max", bytes_max: ingest.limits.body_bytes_max };
+    let (body, mut charge) = ingest.read_body(&headers, body, limit).await?;
     let is_small = body.len() <= INLINE_BYTES_MAX && rules.coding == Coding::Identity;
     let (prepared, _charge) = if is_small {
         (rules.prepare(&ingest, &stream, body, &mut charge)?, charge)

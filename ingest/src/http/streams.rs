@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 
 use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
 use crate::Ingest;
+use crate::body::BodyLimit;
 use crate::definition::{DEFINITION_BYTES_MAX, Shown, parse};
 
 pub(super) async fn create(
@@ -79,11 +80,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
+const DEFINITION: BodyLimit = BodyLimit { name: "definition_bytes_max", bytes_max: DEFINITION_BYTES_MAX };
+
 async fn read<T: DeserializeOwned>(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<T, Refusal> {
     if media_type(headers)?.is_some_and(|media_type| media_type != "application/json") {
         return Err(Refusal::unsupported("content-type", "a definition is sent as application/json"));
     }
-    let (body, _charge) = ingest.read_body(headers, body, DEFINITION_BYTES_MAX).await?;
+    let (body, _charge) = ingest.read_body(headers, body, DEFINITION).await?;
     if body.trim_ascii().is_empty() {
         return Err(Error::invalid("body", "the body is empty").into());
     }

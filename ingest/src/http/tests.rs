@@ -1,3 +1,4 @@
+mod connections;
 mod dead_letters;
 mod records;
 mod streams;

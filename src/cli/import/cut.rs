@@ -65,6 +65,7 @@ impl<R: BufRead> Values<R> {
     fn value(&mut self) -> Result<Vec<u8>, Failure> {
         let mut value = Vec::new();
         let mut scan = Scan::default();
+        self.peek()?;
         loop {
             let bytes = self.input.fill_buf()?;
             if bytes.is_empty() {

@@ -3,6 +3,7 @@
 //! | key | value |
 //! |---|---|
 //! | `b` topic id, partition, base offset, piece | a piece of a block, at most 4 KiB |
+//! | `c` topic id, partition | how far it was compacted: an offset, and the stored bytes before it |
 //! | `d` topic id | nothing: the topic was deleted and is still being cleared away |
 //! | `f` | the format's version |
 //! | `n` | the next topic id |
@@ -25,6 +26,7 @@ pub(super) const DELETED: &[u8] = b"d";
 pub(super) const PROGRESS: &[u8] = b"p";
 
 const BLOCK: u8 = b'b';
+const CLEAN: u8 = b'c';
 const BLOCK_KEY_BYTES: usize = 19;
 
 /// The key of one piece of the block that begins at `base`.
@@ -48,6 +50,18 @@ pub(super) fn blocks_of(topic: u32) -> [u8; 5] {
     let mut key = [BLOCK; 5];
     key[1..].copy_from_slice(&topic.to_be_bytes());
     key
+}
+
+/// What every key of a topic's compactions begins with.
+pub(super) fn cleans_of(topic: u32) -> [u8; 5] {
+    let mut key = [CLEAN; 5];
+    key[1..].copy_from_slice(&topic.to_be_bytes());
+    key
+}
+
+/// The key of how far a partition was compacted.
+pub(super) fn clean(at: PartitionKey) -> Vec<u8> {
+    [&cleans_of(at.topic)[..], &at.partition.to_be_bytes()].concat()
 }
 
 /// The key of a topic's description.

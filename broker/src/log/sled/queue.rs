@@ -51,7 +51,7 @@ pub(super) struct Write {
     pub(super) weight: usize,
     pub(super) answer: Answer<Vec<Appended>>,
     /// Gives its part of the budget back when the write is done with.
-    pub(super) _permit: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 /// What the committer does one at a time.
@@ -62,6 +62,17 @@ pub(super) enum Control {
     KeepHouse(Answer<()>),
 }
 
+impl Control {
+    /// Whether nobody waits for the answer any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match self {
+            Control::Create(_, _, answer) => answer.is_closed(),
+            Control::Delete(_, answer) | Control::KeepHouse(answer) => answer.is_closed(),
+            Control::Subscribe(_, _, answer) => answer.is_closed(),
+        }
+    }
+}
+
 /// One thing to do.
 pub(super) enum Request {
     Write(Box<Write>),
@@ -70,7 +81,7 @@ pub(super) enum Request {
 
 /// What was waiting.
 pub(super) enum Taken {
-    Writes(Vec<Box<Write>>),
+    Writes(Vec<Write>),
     Control(Control),
     /// Nothing came for as long as was waited.
     Nothing,
@@ -113,7 +124,7 @@ impl Queue {
             match waiting.requests.pop_front() {
                 Some(Request::Write(write)) => {
                     bytes += write.weight;
-                    writes.push(write);
+                    writes.push(*write);
                 }
                 Some(Request::Control(control)) if writes.is_empty() => return Taken::Control(control),
                 Some(control) => {

@@ -36,12 +36,14 @@ impl Share {
         Self { selection, group, committed, unread, wake, is_fenced: AtomicBool::new(false) }
     }
 
-    /// Notes that a partition may hold something unread.
+    /// Notes that a partition may hold something unread, and wakes the reader.
     pub(super) fn note(&self, place: Place) {
         let mut unread = lock(&self.unread);
         if unread.known.insert(place.clone()) {
             unread.turns.push_back(place);
         }
+        drop(unread);
+        self.wake.notify_waiters();
     }
 
     /// The partitions whose turn it is, at most `count_max`; those that `has_unread` denies are

@@ -33,7 +33,6 @@ impl Store {
     /// Opens or makes the database. `Conflict` if another process has it open.
     pub(super) fn open(options: &SledOptions) -> Result<Store> {
         let directory = &options.directory;
-        let is_new = !directory.join("db").exists();
         std::fs::create_dir_all(directory)
             .or_error(Kind::Unavailable, &format!("create {}", directory.display()))?;
         let lock = lock(directory)?;
@@ -41,9 +40,7 @@ impl Store {
         let file = File::open(directory.join("db")).or_error(Kind::Unavailable, "open sled's file")?;
         let store = Store { db, file, _lock: lock };
         store.check_format(directory)?;
-        if is_new {
-            sync_directories(directory).or_error(Kind::Unavailable, "sync the log's directory")?;
-        }
+        sync_names(directory).or_error(Kind::Unavailable, "sync the log's directory")?;
         Ok(store)
     }
 
@@ -176,7 +173,7 @@ fn lock(directory: &Path) -> Result<File> {
     }
 }
 
-fn open_db(options: &SledOptions) -> Result<sled::Db> {
+pub(super) fn open_db(options: &SledOptions) -> Result<sled::Db> {
     let config =
         sled::Config::new().path(&options.directory).cache_capacity(options.cache_bytes).flush_every_ms(None);
     let mut waited = Duration::ZERO;
@@ -196,7 +193,9 @@ fn is_lock_held(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Other && error.to_string().contains("could not acquire lock")
 }
 
-fn sync_directories(directory: &Path) -> io::Result<()> {
+/// Makes the files' names durable, and sled's configuration, which it never syncs itself.
+fn sync_names(directory: &Path) -> io::Result<()> {
+    File::open(directory.join("conf"))?.sync_all()?;
     File::open(directory)?.sync_all()?;
     match directory.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => File::open(parent)?.sync_all(),

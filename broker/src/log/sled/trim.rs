@@ -1,5 +1,8 @@
 //! Removing: what retention lets go, and what deleted topics left. A little at a time, along with
 //! the writes, since sled gives space back only while something is written after a removal.
+//!
+//! Retention asks nobody: what a group has not read yet goes too when it is old or the partition is
+//! full, as in Kafka, and the group reads on at the new start.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -104,6 +107,9 @@ pub(super) fn stage_deleted(
     }
     if removed == CLEAR_VALUES_MAX {
         return Ok(false);
+    }
+    for entry in store.scan(&key::cleans_of(topic)) {
+        staged.remove(entry?.0);
     }
     for group in groups {
         let Some(group) = key::progress_of(group) else { continue };

@@ -11,6 +11,7 @@ use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::Limits;
+use crate::append::NewEvent;
 use crate::testing::{Doors, NOW};
 
 const LINES: (&str, &str) = ("content-type", "application/x-ndjson");
@@ -59,6 +60,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
     let lines = [
         "{\"at\":1}",
         "{bad",
+        "{} {}",
         "{\"at\":\"2001-01-08\"}",
         "[1]",
         "{\"at\":null}",
@@ -80,6 +82,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
         [
             "0 1970-01-01T00:00:01Z",
             "invalid value",
+            "invalid value",
             "1 2001-01-08T00:00:00Z",
             "invalid value",
             "invalid at",
@@ -92,7 +95,7 @@ async fn answers_in_the_order_sent_and_keeps_what_is_good() {
     );
     let message = records[1]["error"]["message"].as_str().unwrap();
     assert!(message.starts_with("line 2: the event is not valid JSON: ") && message.ends_with("(byte 1)"));
-    assert_eq!(doors.raw_values().await, [lines[0], lines[2], lines[9]]);
+    assert_eq!(doors.raw_values().await, [lines[0], lines[3], lines[10]]);
 }
 
 #[rstest]
@@ -133,6 +136,9 @@ async fn atomic_refuses_all_for_one(
 #[case::array_cut_short(RECORDS, &[], b"[{\"a\":1},", 400, "invalid body")]
 #[case::array_with_bad_event(RECORDS, &[], b"[{\"a\":1},{b}]", 400, "invalid body")]
 #[case::array_not_utf8(RECORDS, &[], b"[{\"a\":\"\xff\"}]", 400, "invalid body")]
+#[case::not_json(RECORDS, &[], b"{\"a\":}", 400, "invalid body")]
+#[case::lines_as_json(RECORDS, &[], b"{}\n{}", 400, "invalid body")]
+#[case::not_utf8(RECORDS, &[], b"{\"a\":\"\xff\"}", 400, "invalid body")]
 #[case::text(RECORDS, &[("content-type", "text/plain")], b"{}", 415, "invalid content-type")]
 #[case::form(RECORDS, &[("content-type", "application/x-www-form-urlencoded")], b"{}", 415, "invalid content-type")]
 #[case::charset(RECORDS, &[("content-type", "application/json; charset=latin1")], b"{}", 415, "invalid content-type")]
@@ -170,8 +176,7 @@ const RECORDS: &str = "/api/v1/streams/flights/1/records";
 
 #[rstest]
 #[case::deep(format!("{{\"a\":{}{}}}", "[".repeat(200), "]".repeat(200)).into_bytes(), "nested more than 120 deep")]
-#[case::invalid_utf8(b"{\"a\":\"\xff\"}".to_vec(), "(byte 6)")]
-#[case::two_values(b"{} {}".to_vec(), "trailing characters at line 1 column 4 (byte 3)")]
+#[case::half_a_character(br#"{"a":"\ud83d"}"#.to_vec(), "half of a surrogate pair at line 1 column 7 (byte 6)")]
 #[case::scalar(b"7".to_vec(), "an event is a JSON object")]
 #[tokio::test]
 async fn an_event_alone_is_answered_with_its_error(#[case] body: Vec<u8>, #[case] message: &str) {
@@ -268,7 +273,7 @@ async fn answers_busy_while_the_bytes_in_flight_are_used_up() {
 #[tokio::test]
 async fn refuses_a_body_that_grows_too_large() {
     let doors = Doors::with(small_limits()).await.with_stream(json!({})).await;
-    let endless = stream::repeat(Ok::<_, Infallible>(Bytes::from_static(b"{\"a\":1}\n")));
+    let endless = stream::repeat(Ok::<_, Infallible>(Bytes::from("{}\n".repeat(20_000))));
     let answer = doors.append(&[LINES], Body::from_stream(endless)).await;
     assert_eq!((answer.status, answer.error()), (StatusCode::PAYLOAD_TOO_LARGE, ("too_large", "body")));
 }
@@ -286,6 +291,28 @@ async fn a_body_that_does_not_arrive_writes_nothing() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_wait_for_the_answer_has_written_all_or_nothing() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 8, "key": "/n"})).await;
+    let stream = doors.ingest.catalog.list().remove(0);
+    for request in 0..20 {
+        let event =
+            |n| NewEvent { value: format!("{{\"n\":{n},\"r\":{request}}}").into(), line: None, key: None };
+        let prepared = doors.ingest.prepare(&stream, (0..30).map(event).collect(), false).unwrap();
+        let mut appending = Box::pin(doors.ingest.append(prepared));
+        assert!(futures::poll!(&mut appending).is_pending());
+    }
+    let answer = doors.append(&[], "{\"n\":0,\"r\":20}").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let mut written = [0; 21];
+    for value in doors.raw_values().await {
+        let value: Value = serde_json::from_str(&value).unwrap();
+        written[value["r"].as_u64().unwrap() as usize] += 1;
+    }
+    assert!(written[..20].iter().all(|count| [0, 30].contains(count)), "{written:?}");
+    assert_eq!(written[20], 1);
+}
+
+#[tokio::test]
 async fn takes_large_bodies_that_come_in_pieces() {
     let doors = Doors::open().await.with_stream(json!({"key": "/n"})).await;
     let lines: Vec<String> = (0..10_000).map(|n| format!("{{\"n\":{n},\"pad\":\"{n:032}\"}}\n")).collect();
@@ -296,6 +323,23 @@ async fn takes_large_bodies_that_come_in_pieces() {
     let mut values = doors.raw_values().await;
     values.sort_by_key(|value| serde_json::from_str::<Value>(value).unwrap()["n"].as_u64());
     assert!(values.iter().eq(lines.iter().map(|line| line.trim_end())));
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_utf8_is_refused_alone() {
+    let doors = Doors::open().await.with_stream(json!({})).await;
+    let answer = doors.append(&[LINES], &b"{}\n{\"a\":\"\xff\"}\n"[..]).await;
+    assert_eq!(answer.json["records"][1]["error"]["field"], "value");
+    assert_eq!(doors.raw_values().await, ["{}"]);
+}
+
+#[tokio::test]
+async fn answers_unavailable_once_the_log_is_closed() {
+    let doors = Doors::open().await.with_stream(json!({})).await;
+    doors.log.close().await.unwrap();
+    let answer = doors.append(&[], "{}").await;
+    assert_eq!((answer.status, answer.error().0), (StatusCode::SERVICE_UNAVAILABLE, "unavailable"));
+    assert_eq!(answer.headers["retry-after"], "1");
 }
 
 #[tokio::test]

@@ -1,0 +1,115 @@
+//! The query doors over gRPC: `headwater.v1.Events`. The same questions as over HTTP, and a live
+//! tail.
+
+mod follow;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use broker::{Entry, Error, Offset, Origin, Partition, Result, StreamName};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use proto::problem::Problem;
+use proto::v1;
+use tonic::{Request, Response, Status};
+
+use crate::index::Indexer;
+use crate::query::{Asked, Query};
+use crate::split::{Event, Order};
+
+/// The service.
+pub struct Events {
+    indexer: Arc<Indexer>,
+}
+
+type EventStream = Pin<Box<dyn Stream<Item = Result<v1::Event, Status>> + Send>>;
+
+impl Events {
+    pub(crate) fn new(indexer: Arc<Indexer>) -> Self {
+        Self { indexer }
+    }
+
+    async fn query_of(&self, filter: Option<v1::Filter>, descending: bool) -> Result<Query> {
+        let filter = filter.ok_or_else(|| Error::invalid("filter", "the filter is missing"))?;
+        let name = StreamName::new(&filter.dataset, &filter.version)?;
+        let stream = self.indexer.stream(&name).await?;
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let order = if descending { Order::Descending } else { Order::Ascending };
+        let v1::Filter { from, to, q, key, .. } = filter;
+        let asked = Asked { from: given(from), to: given(to), q: given(q), key, order };
+        self.indexer.query(stream, &asked)
+    }
+
+    async fn page(&self, request: v1::QueryRequest) -> Result<v1::QueryResponse> {
+        let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
+        let limit = self.indexer.page_limit(limit)?;
+        let query = self.query_of(request.filter, request.descending).await?;
+        let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
+        let page = self.indexer.page(&query, cursor.as_deref(), limit).await?;
+        Ok(v1::QueryResponse {
+            events: page.events.into_iter().map(answered).collect(),
+            cursor: page.cursor.unwrap_or_default(),
+            complete_through_micros: page.complete_through.micros(),
+        })
+    }
+
+    async fn counted(&self, request: v1::CountRequest) -> Result<v1::CountResponse> {
+        let query = self.query_of(request.filter, false).await?;
+        let (count, complete_through) = self.indexer.count(&query).await?;
+        Ok(v1::CountResponse { count, complete_through_micros: complete_through.micros() })
+    }
+
+    async fn exported(&self, request: v1::ExportRequest) -> Result<EventStream> {
+        let query = self.query_of(request.filter, request.descending).await?;
+        let pages = self.indexer.export(query).await?;
+        let events = pages.map_ok(|page| stream::iter(page.into_iter().map(|event| Ok(answered(event)))));
+        Ok(events.try_flatten().map_err(status).boxed())
+    }
+}
+
+#[tonic::async_trait]
+impl v1::events_server::Events for Events {
+    async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {
+        self.page(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
+        self.counted(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    type ExportStream = EventStream;
+
+    async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<EventStream>, Status> {
+        self.exported(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    type FollowStream = EventStream;
+
+    async fn follow(&self, request: Request<v1::FollowRequest>) -> Result<Response<EventStream>, Status> {
+        let followed = follow::follow(Arc::clone(&self.indexer), request.into_inner()).await;
+        let events = followed.map_err(status)?;
+        Ok(Response::new(events.map_err(status).boxed()))
+    }
+}
+
+fn status(error: Error) -> Status {
+    Problem::from(error).into_status()
+}
+
+fn answered(event: Event) -> v1::Event {
+    let position = event.position;
+    v1::Event {
+        position: Some(place(position.partition, position.offset)),
+        origin: event.origin.map(|Origin { partition, offset }| place(partition, offset)),
+        timestamp_micros: position.time.micros(),
+        key: event.key.map(|key| String::from_utf8_lossy(&key).into_owned()),
+        value: event.value,
+    }
+}
+
+fn followed(partition: Partition, entry: &Entry) -> v1::Event {
+    answered(Event::of(partition, entry))
+}
+
+fn place(partition: Partition, offset: Offset) -> v1::Position {
+    v1::Position { partition: partition.0, offset: offset.0 }
+}

@@ -1,0 +1,44 @@
+//! The query doors over HTTP: `/api/v1/streams/{dataset}/{version}/events…`, and the older surface
+//! `/streams/{dataset}/{version}/events` in [`contract`].
+//!
+//! Refusals carry a problem as an extension; the server renders their bodies, where the id of the
+//! request is known. Who may call is decided outside.
+
+mod contract;
+mod events;
+mod json;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::Response;
+use axum::routing::get;
+use broker::Error;
+use proto::problem::Problem;
+
+use crate::index::Indexer;
+
+pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
+    Router::new()
+        .route("/api/v1/streams/{dataset}/{version}/events", get(events::page))
+        .route("/api/v1/streams/{dataset}/{version}/events/count", get(events::count))
+        .route("/api/v1/streams/{dataset}/{version}/events/export", get(events::export))
+        .route("/streams/{dataset}/{version}/events", get(contract::events))
+        .with_state(indexer)
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+struct Refusal(Error);
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self(error)
+    }
+}
+
+impl axum::response::IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        Problem::from(self.0).into_response()
+    }
+}

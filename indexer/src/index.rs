@@ -1,0 +1,188 @@
+//! The index: what of a stream can be found, and where it lies.
+//!
+//! ```text
+//!   0 ………………………… published ………………… live end …… log end
+//!   └ splits in object storage └ runs in memory  └ read when a query asks
+//! ```
+//! Everything here is a pure function of the log's processed topics. Nothing but published splits
+//! outlives the process: the live part is read again from the log past the last split.
+
+mod live;
+mod sink;
+mod splits;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use broker::catalog::Stream;
+use broker::{Catalog, Clock, Error, Kind, Log, Result, Sink, StreamName};
+use object_store::ObjectStore;
+use proto::v1::events_server::EventsServer;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use live::Run;
+pub(crate) use stream::{PartView, StreamIndex};
+
+use splits::SplitStore;
+
+/// What the index is made of.
+pub struct Parts {
+    /// Where the events are read from.
+    pub log: Arc<dyn Log>,
+    /// Which streams there are.
+    pub catalog: Arc<Catalog>,
+    /// Ages splits, and dates answers.
+    pub clock: Arc<dyn Clock>,
+    /// Where splits are published.
+    pub objects: Arc<dyn ObjectStore>,
+    /// Where splits are kept to be read. It may be deleted at any time.
+    pub cache_directory: PathBuf,
+    /// Ends what follows a stream, when the process stops.
+    pub shutdown: CancellationToken,
+    /// How much of everything.
+    pub limits: Limits,
+}
+
+/// How much the index takes, holds and answers.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// A partition's live events are published once there are so many.
+    pub split_events_max: usize,
+    /// A partition's live events are published once they hold so many bytes.
+    pub split_bytes_max: usize,
+    /// A partition's live events are published once the oldest has waited so long.
+    pub split_age_max: Duration,
+    /// Live events are put together in runs of up to so many, each indexed as one when it is first
+    /// searched.
+    pub segment_events_max: usize,
+    /// What all live events together may hold, in bytes; beyond it the largest are published early.
+    pub staged_bytes_max: usize,
+    /// The most events of one page.
+    pub page_events_max: usize,
+    /// Events of a page whose size was not given.
+    pub page_events_default: usize,
+    /// How long a query waits for the router and for the end of the log.
+    pub query_wait_max: Duration,
+    /// What one query reads from the log beyond the live part, in bytes, when that part is full.
+    pub query_read_bytes_max: usize,
+    /// How many pages and counts are answered at the same time.
+    pub queries_max: usize,
+    /// How many exports and followers run at the same time.
+    pub streams_max: usize,
+    /// What the local copies of splits may take, in bytes.
+    pub cache_bytes_max: u64,
+    /// How old the list of a stream's splits may be where another process publishes them.
+    pub listing_age_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            split_events_max: 250_000,
+            split_bytes_max: 64 << 20,
+            split_age_max: Duration::from_secs(300),
+            segment_events_max: 20_000,
+            staged_bytes_max: 256 << 20,
+            page_events_max: 10_000,
+            page_events_default: 100,
+            query_wait_max: Duration::from_secs(5),
+            query_read_bytes_max: 32 << 20,
+            queries_max: 64,
+            streams_max: 64,
+            cache_bytes_max: 8 << 30,
+            listing_age_max: Duration::from_secs(3),
+        }
+    }
+}
+
+/// The index with its two sides: the sink that writes it, and the doors that query it.
+pub struct Indexer {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) limits: Limits,
+    pub(crate) splits: SplitStore,
+    pub(crate) queries: Arc<Semaphore>,
+    pub(crate) streams_open: Arc<Semaphore>,
+    streams: Mutex<HashMap<StreamName, Arc<StreamIndex>>>,
+    staged_bytes: Arc<AtomicUsize>,
+}
+
+impl Indexer {
+    /// Nothing is read before the first query or the first record.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits } = parts;
+        Arc::new(Self {
+            log,
+            catalog,
+            clock,
+            shutdown,
+            splits: SplitStore::new(objects, cache_directory, limits.cache_bytes_max),
+            queries: Arc::new(Semaphore::new(limits.queries_max)),
+            streams_open: Arc::new(Semaphore::new(limits.streams_max)),
+            limits,
+            streams: Mutex::default(),
+            staged_bytes: Arc::default(),
+        })
+    }
+
+    /// The sink of the group [`broker::Group::INDEX`] over every processed topic. One at a time.
+    pub fn sink(self: &Arc<Self>) -> Box<dyn Sink> {
+        Box::new(sink::IndexSink::new(Arc::clone(self)))
+    }
+
+    /// The query doors over HTTP. Who may call them is decided outside.
+    pub fn router(self: &Arc<Self>) -> axum::Router {
+        crate::http::router(Arc::clone(self))
+    }
+
+    /// The query doors over gRPC.
+    pub fn grpc(self: &Arc<Self>) -> EventsServer<crate::grpc::Events> {
+        EventsServer::new(crate::grpc::Events::new(Arc::clone(self)))
+    }
+
+    /// The stream's index in this life of the stream. One of an earlier life is let go.
+    pub(crate) fn of(&self, stream: &Stream) -> Arc<StreamIndex> {
+        let incarnation = stream.definition.incarnation;
+        let mut streams = lock(&self.streams);
+        let known = streams.get(stream.name()).filter(|index| index.incarnation() == incarnation);
+        if let Some(index) = known {
+            return Arc::clone(index);
+        }
+        let index = Arc::new(StreamIndex::new(stream, Arc::clone(&self.staged_bytes)));
+        streams.insert(stream.name().clone(), Arc::clone(&index));
+        index
+    }
+
+    /// Whether the live parts hold all they may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.staged_bytes.load(Ordering::Relaxed) >= self.limits.staged_bytes_max
+    }
+
+    /// Lets go of live parts that only queries filled; they are read again when they are wanted.
+    pub(crate) fn release_unowned(&self) {
+        let streams: Vec<Arc<StreamIndex>> = lock(&self.streams).values().cloned().collect();
+        streams.iter().for_each(|index| index.release_unowned());
+    }
+}
+
+/// Locks; a panic while a lock was held leaves whole values behind everywhere in this crate.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs blocking work off the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::new(Kind::Internal, "index work panicked").with_source(error))?
+}

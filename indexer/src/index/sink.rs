@@ -1,0 +1,187 @@
+//! The sink: stages processed records in the live part and publishes them as splits.
+//!
+//! A split is named by its stream's life, its partition and its first offset, and put only if
+//! absent. It begins where the one before ended, so of two workers that race one wins and the other
+//! takes the winner's end over. Progress is where the published splits end: staged records are read
+//! again after a crash.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use broker::{
+    Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Timestamp,
+};
+use tracing::{debug, info};
+
+use super::splits::Published;
+use super::{Indexer, Run, StreamIndex, blocking};
+use crate::split::{self, FORMAT, Footer};
+
+/// What the index worker writes to.
+pub(super) struct IndexSink {
+    indexer: Arc<Indexer>,
+    owned: BTreeMap<Place, Arc<StreamIndex>>,
+}
+
+impl IndexSink {
+    pub(super) fn new(indexer: Arc<Indexer>) -> Self {
+        Self { indexer, owned: BTreeMap::new() }
+    }
+
+    /// The index that a partition belongs to; none if its stream has none, or is gone.
+    fn index_of(&self, place: &Place) -> Option<Arc<StreamIndex>> {
+        let stream = self.indexer.catalog.get(place.topic.stream()?).ok()?;
+        let is_this = stream.topic(broker::Stage::Processed) == place.topic;
+        (is_this && stream.definition.sinks.index).then(|| self.indexer.of(&stream))
+    }
+
+    /// The same, sure that the stream was not defined by another process a moment ago.
+    async fn index_of_new(&self, place: &Place) -> Result<Option<Arc<StreamIndex>>> {
+        let known = self.index_of(place);
+        if known.is_some() {
+            return Ok(known);
+        }
+        self.indexer.catalog.refresh().await?;
+        Ok(self.index_of(place))
+    }
+
+    /// The partitions that should be published now.
+    fn due(&self, now: Timestamp) -> Vec<Place> {
+        let limits = &self.indexer.limits;
+        let staged = self.owned.iter().map(|(place, index)| (place, index.staged(place.partition)));
+        let mut staged: Vec<_> = staged.filter(|(_, staged)| staged.count > 0).collect();
+        let is_due = |staged: &super::stream::Staged| {
+            staged.count >= limits.split_events_max
+                || staged.bytes >= limits.split_bytes_max
+                || staged.since.is_some_and(|since| now.since(since) >= limits.split_age_max)
+        };
+        let mut due: Vec<Place> =
+            staged.iter().filter(|(_, staged)| is_due(staged)).map(|(place, _)| (*place).clone()).collect();
+        if due.is_empty() && self.indexer.is_full() {
+            staged.sort_by_key(|(_, staged)| std::cmp::Reverse(staged.bytes));
+            due.extend(staged.first().map(|(place, _)| (*place).clone()));
+        }
+        due
+    }
+
+    /// Publishes a partition's events below `upto`, or takes over the split that is there already.
+    async fn publish(&self, place: &Place, index: &StreamIndex, upto: Offset) -> Result<()> {
+        let (first, runs) = index.staged_below(place.partition, upto);
+        if runs.is_empty() {
+            return Ok(());
+        }
+        self.check_life(place, index).await?;
+        let footer = Footer {
+            format: FORMAT,
+            stream: index.name().to_string(),
+            incarnation: index.incarnation(),
+            partition: place.partition,
+            first_offset: first,
+            end_offset: upto,
+            count: 0,
+            time_min: Timestamp::MAX,
+            time_max: Timestamp::MIN,
+            files: Vec::new(),
+        };
+        let (object, footer) = blocking(move || build(&runs, footer)).await?;
+        let location = index.folder().split(place.partition, first);
+        let bytes = object.len();
+        let footer = match self.indexer.splits.publish(&location, object).await? {
+            Published::Ours => footer,
+            Published::Theirs(footer) => footer,
+        };
+        info!(%location, events = footer.count, bytes, end = %footer.end_offset, "published a split");
+        index.add(footer, self.indexer.clock.now())
+    }
+
+    /// A stream that was deleted and made again must not get the events of its earlier life.
+    async fn check_life(&self, place: &Place, index: &StreamIndex) -> Result<()> {
+        self.indexer.catalog.refresh().await?;
+        let now = self.index_of(place).map(|now| now.incarnation());
+        if now == Some(index.incarnation()) {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Fenced, format!("stream {} began another life", index.name())))
+    }
+}
+
+/// Merges runs into one split. Blocking.
+fn build(runs: &[Arc<Run>], mut footer: Footer) -> Result<(bytes::Bytes, Footer)> {
+    let mut entries: Vec<Entry> = runs.iter().flat_map(|run| run.entries().iter().cloned()).collect();
+    entries.sort_by_key(|entry| (entry.record.time, entry.offset));
+    let (Some(oldest), Some(newest)) = (entries.first(), entries.last()) else {
+        return Err(Error::internal("a split would have no events"));
+    };
+    (footer.time_min, footer.time_max) = (oldest.record.time, newest.record.time);
+    footer.count =
+        u32::try_from(entries.len()).map_err(|_| Error::internal("a split has too many events"))?;
+    split::build_split(&entries, footer)
+}
+
+#[async_trait]
+impl Sink for IndexSink {
+    async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint> {
+        let mut from = Checkpoint::new();
+        for (place, next) in committed.iter() {
+            match self.index_of_new(place).await? {
+                Some(index) => {
+                    let now = self.indexer.clock.now();
+                    let end = index.own(&self.indexer.splits, place.partition, now).await?;
+                    debug!(%place, %end, "the index reads on from its last split");
+                    from.set(place.clone(), end);
+                    self.owned.insert(place.clone(), index);
+                }
+                None => from.set(place.clone(), next),
+            }
+        }
+        Ok(from)
+    }
+
+    async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        let now = self.indexer.clock.now();
+        for chunk in chunks {
+            let Some(index) = self.index_of_new(&chunk.place).await? else {
+                continue;
+            };
+            let is_owned = |owned: &&Arc<StreamIndex>| Arc::ptr_eq(owned, &index);
+            if self.owned.get(&chunk.place).filter(is_owned).is_none() {
+                let message = format!("the index of {} begins anew", index.name());
+                return Err(Error::new(Kind::Fenced, message));
+            }
+            // The worker hands on every chunk from where the one before ended, or from earlier.
+            let read_from = index.end(chunk.place.partition);
+            index.extend(read_from, chunk, now, self.indexer.limits.segment_events_max);
+        }
+        Ok(Vec::new())
+    }
+
+    async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
+        let gone: Vec<Place> =
+            self.owned.keys().filter(|place| self.index_of(place).is_none()).cloned().collect();
+        for place in gone {
+            if let Some(index) = self.owned.remove(&place) {
+                index.disown(place.partition);
+                index.release_unowned();
+            }
+        }
+        for place in self.due(self.indexer.clock.now()) {
+            if let (Some(index), Some(upto)) = (self.owned.get(&place), upto.get(&place)) {
+                self.publish(&place, index, upto).await?;
+            }
+        }
+        let through = upto.iter().map(|(place, reached)| {
+            let Some(index) = self.owned.get(place) else { return (place.clone(), reached) };
+            let published = index.published_end(place.partition);
+            let is_staged = index.has_staged_below(place.partition, reached);
+            (place.clone(), if is_staged { published } else { reached.max(published) })
+        });
+        Ok(Flushed { through: through.collect(), appends: Vec::new() })
+    }
+}
+
+impl Drop for IndexSink {
+    fn drop(&mut self) {
+        self.owned.iter().for_each(|(place, index)| index.disown(place.partition));
+    }
+}

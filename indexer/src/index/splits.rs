@@ -1,0 +1,249 @@
+//! Splits in object storage, and their local copies.
+//!
+//! An object is written once, only if it is absent, and never changed, so a local copy is as good as
+//! the object once its checksums match. Copies may be deleted at any time.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use broker::catalog::Stream;
+use broker::{Error, Kind, Offset, Partition, Result, ResultExt};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
+use tracing::warn;
+
+use super::{blocking, lock};
+use crate::split::{Footer, Split, TRAILER_BYTES};
+
+/// How much of an object's end is read to find its footer.
+const FOOTER_BYTES: u64 = 16 << 10;
+/// How many objects are asked for at the same time.
+const REQUESTS_MAX: usize = 16;
+
+/// Where the splits of one life of a stream lie.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    location: Location,
+    incarnation: u64,
+}
+
+impl Folder {
+    pub(crate) fn of(stream: &Stream) -> Self {
+        let definition = &stream.definition;
+        let (dataset, version) = (stream.name().dataset(), stream.name().version());
+        let confidentiality = definition.confidentiality.name();
+        let location = Location::from(format!("index/{confidentiality}/{dataset}/version={version}"));
+        Self { location, incarnation: definition.incarnation }
+    }
+
+    /// The object of the split that begins at an offset.
+    pub(crate) fn split(&self, partition: Partition, first: Offset) -> Location {
+        let Self { location, incarnation } = self;
+        Location::from(format!("{location}/{incarnation:020}-{:05}-{:020}.split", partition.0, first.0))
+    }
+
+    /// Reads an object's name back; `None` if it is not a split of this life.
+    fn read(&self, location: &Location) -> Option<(Partition, Offset)> {
+        let name = location.filename()?.strip_suffix(".split")?;
+        let mut parts = name.split('-');
+        let (incarnation, partition, first) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_ours = parts.next().is_none() && incarnation.parse::<u64>().ok()? == self.incarnation;
+        is_ours.then_some((Partition(partition.parse().ok()?), Offset(first.parse().ok()?)))
+    }
+}
+
+/// Publishes, lists and opens splits.
+pub(crate) struct SplitStore {
+    objects: Arc<dyn ObjectStore>,
+    cache: PathBuf,
+    cache_bytes_max: u64,
+    opened: Mutex<HashMap<Location, Opened>>,
+    /// Counts uses and names of temporary files.
+    ticks: AtomicU64,
+}
+
+#[derive(Clone, Default)]
+struct Opened {
+    split: Arc<OnceCell<(Arc<Split>, u64)>>,
+    used: u64,
+}
+
+/// What became of a put.
+pub(crate) enum Published {
+    /// It is there.
+    Ours,
+    /// Another split begins at the same offset.
+    Theirs(Footer),
+}
+
+impl SplitStore {
+    pub(crate) fn new(objects: Arc<dyn ObjectStore>, cache: PathBuf, cache_bytes_max: u64) -> Self {
+        let cache = cache.join("splits");
+        Self { objects, cache, cache_bytes_max, opened: Mutex::default(), ticks: AtomicU64::new(0) }
+    }
+
+    /// The footers of the splits in a folder that `is_wanted`, by partition and first offset.
+    pub(crate) async fn list(
+        &self,
+        folder: &Folder,
+        is_wanted: impl Fn(Partition, Offset) -> bool,
+    ) -> Result<Vec<Footer>> {
+        let listed = self.objects.list(Some(&folder.location));
+        let listed: Vec<_> = listed.try_collect().await.or_error(Kind::Unavailable, "list splits")?;
+        let named = listed.into_iter().filter_map(|object| Some((folder.read(&object.location)?, object)));
+        let mut wanted: Vec<_> =
+            named.filter(|((partition, first), _)| is_wanted(*partition, *first)).collect();
+        wanted.sort_by_key(|(name, _)| *name);
+        let footers = wanted
+            .into_iter()
+            .map(|(_, object)| async move { self.footer(&object.location, object.size).await });
+        stream::iter(footers).buffered(REQUESTS_MAX).try_collect().await
+    }
+
+    async fn footer(&self, location: &Location, size: u64) -> Result<Footer> {
+        let start = size.saturating_sub(FOOTER_BYTES);
+        let tail = self.read(location, start..size).await?;
+        if let Some(footer) = Footer::read(location.as_ref(), &tail)? {
+            return Ok(footer);
+        }
+        let whole = self.read(location, 0..size).await?;
+        let footer = Footer::read(location.as_ref(), &whole)?;
+        footer.ok_or_else(|| Error::corrupt(format!("split {location}: the object is too short")))
+    }
+
+    async fn read(&self, location: &Location, range: std::ops::Range<u64>) -> Result<Bytes> {
+        if range.end < TRAILER_BYTES as u64 {
+            return Err(Error::corrupt(format!("split {location}: the object is too short")));
+        }
+        self.objects.get_range(location, range).await.or_error(Kind::Unavailable, "read a split's footer")
+    }
+
+    /// Writes an object if it is absent, and keeps a local copy.
+    pub(crate) async fn publish(&self, location: &Location, object: Bytes) -> Result<Published> {
+        let put = self.objects.put_opts(location, object.clone().into(), PutMode::Create.into()).await;
+        match put {
+            Ok(_) => {
+                if let Err(error) = self.keep(location, object).await {
+                    warn!(%location, %error, "the split is not cached");
+                }
+                Ok(Published::Ours)
+            }
+            Err(object_store::Error::AlreadyExists { .. }) => {
+                let found =
+                    self.objects.head(location).await.or_error(Kind::Unavailable, "look up a split")?;
+                Ok(Published::Theirs(self.footer(location, found.size).await?))
+            }
+            Err(error) => Err(Error::new(Kind::Unavailable, "publish a split").with_source(error)),
+        }
+    }
+
+    async fn keep(&self, location: &Location, object: Bytes) -> Result<()> {
+        let (path, temporary) = (self.path(location), self.temporary(location));
+        blocking(move || {
+            let failed = "write a split to the cache";
+            make_folder(&path)?;
+            std::fs::write(&temporary, &object).or_error(Kind::Unavailable, failed)?;
+            std::fs::rename(&temporary, &path).or_error(Kind::Unavailable, failed)
+        })
+        .await
+    }
+
+    /// Opens a split, from its local copy if there is one that is whole. `Corrupt`, naming it, if
+    /// the object is damaged.
+    pub(crate) async fn open(&self, location: &Location) -> Result<Arc<Split>> {
+        let used = self.ticks.fetch_add(1, Ordering::Relaxed);
+        let cell = {
+            let mut opened = lock(&self.opened);
+            let entry = opened.entry(location.clone()).or_default();
+            entry.used = used;
+            Arc::clone(&entry.split)
+        };
+        if let Some((split, _)) = cell.get() {
+            return Ok(Arc::clone(split));
+        }
+        let (split, _) = cell.get_or_try_init(|| self.load(location)).await?;
+        self.evict(location);
+        Ok(Arc::clone(split))
+    }
+
+    async fn load(&self, location: &Location) -> Result<(Arc<Split>, u64)> {
+        let path = self.path(location);
+        if tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            match open_file(path.clone()).await {
+                Ok(opened) => return Ok(opened),
+                Err(error) => warn!(%location, %error, "the cached split is fetched again"),
+            }
+        }
+        self.fetch(location, &path).await?;
+        let opened = open_file(path.clone()).await;
+        if opened.is_err() {
+            tokio::fs::remove_file(&path).await.or_error(Kind::Unavailable, "remove a damaged split")?;
+        }
+        opened.map_err(|error| error.context(format_args!("split {location}")))
+    }
+
+    async fn fetch(&self, location: &Location, path: &Path) -> Result<()> {
+        let failed = "write a split to the cache";
+        let object = self.objects.get(location).await.or_error(Kind::Unavailable, "fetch a split")?;
+        let folder = path.to_owned();
+        blocking(move || make_folder(&folder)).await?;
+        let temporary = self.temporary(location);
+        let mut file = tokio::fs::File::create(&temporary).await.or_error(Kind::Unavailable, failed)?;
+        let mut parts = object.into_stream();
+        while let Some(part) = parts.try_next().await.or_error(Kind::Unavailable, "fetch a split")? {
+            file.write_all(&part).await.or_error(Kind::Unavailable, failed)?;
+        }
+        file.flush().await.or_error(Kind::Unavailable, failed)?;
+        tokio::fs::rename(&temporary, path).await.or_error(Kind::Unavailable, failed)
+    }
+
+    /// Closes the splits that were not used for longest, while the copies take too much room. Who
+    /// still reads one keeps it until he is done.
+    fn evict(&self, newest: &Location) {
+        let mut opened = lock(&self.opened);
+        let size = |entry: &Opened| entry.split.get().map_or(0, |(_, bytes)| *bytes);
+        let mut held: u64 = opened.values().map(size).sum();
+        while held > self.cache_bytes_max {
+            let candidates = opened.iter().filter(|(location, entry)| *location != newest && size(entry) > 0);
+            let oldest = candidates.min_by_key(|(_, entry)| entry.used);
+            let Some((location, bytes)) = oldest.map(|(location, entry)| (location.clone(), size(entry)))
+            else {
+                return;
+            };
+            opened.remove(&location);
+            held -= bytes;
+            if let Err(error) = std::fs::remove_file(self.path(&location)) {
+                warn!(%location, %error, "the cached split is not removed");
+            }
+        }
+    }
+
+    fn path(&self, location: &Location) -> PathBuf {
+        self.cache.join(location.as_ref())
+    }
+
+    /// A name beside the local copy's that nobody else uses.
+    fn temporary(&self, location: &Location) -> PathBuf {
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
+        self.path(location).with_extension(format!("{}-{tick}.tmp", std::process::id()))
+    }
+}
+
+fn make_folder(path: &Path) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).or_error(Kind::Unavailable, "make the split cache's folder")
+}
+
+async fn open_file(path: PathBuf) -> Result<(Arc<Split>, u64)> {
+    blocking(move || {
+        let bytes = std::fs::metadata(&path).or_error(Kind::Unavailable, "read a cached split")?.len();
+        Ok((Arc::new(Split::open(&path)?), bytes))
+    })
+    .await
+}

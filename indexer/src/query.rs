@@ -1,0 +1,177 @@
+//! Queries: which events of a stream are wanted, and how they are found.
+//!
+//! Every answer is ordered by (timestamp, partition, offset), and that triple is the cursor.
+
+mod cursor;
+mod parse;
+mod search;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use broker::catalog::Stream;
+use broker::{Error, Kind, Result, StreamName, Timestamp};
+use futures::Stream as Events;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::index::{Indexer, blocking};
+use crate::split::{Event, Order, Position, Take, Terms};
+
+pub(crate) use parse::{Bounds, day};
+pub(crate) use snapshot::Snapshot;
+
+use search::Search;
+
+/// What is asked, as the doors take it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) from: Option<String>,
+    pub(crate) to: Option<String>,
+    pub(crate) q: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) order: Order,
+}
+
+/// A question that was understood.
+#[derive(Clone)]
+pub(crate) struct Query {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) bounds: Bounds,
+    terms: Option<Terms>,
+    order: Order,
+    /// Tells this question's cursors from those of others.
+    fingerprint: u32,
+}
+
+/// One page of an answer.
+#[derive(Debug)]
+pub(crate) struct Page {
+    pub(crate) events: Vec<Event>,
+    /// Where to go on; none if nothing follows.
+    pub(crate) cursor: Option<String>,
+    /// Every event that was answered with success before this instant was looked at.
+    pub(crate) complete_through: Timestamp,
+}
+
+impl Indexer {
+    /// A stream whose events can be found. `NotFound` if there is none, `Conflict` if its index is
+    /// off.
+    pub(crate) async fn stream(&self, name: &StreamName) -> Result<Arc<Stream>> {
+        let known = self.catalog.get(name);
+        let stream = match known {
+            Err(error) if error.kind() == Kind::NotFound => {
+                self.catalog.refresh().await?;
+                self.catalog.get(name)?
+            }
+            known => known?,
+        };
+        if stream.definition.sinks.index {
+            return Ok(stream);
+        }
+        let message = format!("stream {name} has no index: turn sinks.index on to query it");
+        Err(Error::new(Kind::Conflict, message).with_field("sinks.index"))
+    }
+
+    /// Understands a question. An error names the field that is at fault.
+    pub(crate) fn query(&self, stream: Arc<Stream>, asked: &Asked) -> Result<Query> {
+        let bounds = Bounds::parse(asked.from.as_deref(), asked.to.as_deref())?;
+        let terms = Terms::parse(asked.q.as_deref(), asked.key.as_deref())?;
+        let fingerprint = cursor::fingerprint(&stream, bounds, asked);
+        Ok(Query { stream, bounds, terms, order: asked.order, fingerprint })
+    }
+
+    /// One page. `limit` was checked by [`Indexer::page_limit`].
+    pub(crate) async fn page(&self, query: &Query, cursor: Option<&str>, limit: usize) -> Result<Page> {
+        let after = cursor.map(|cursor| cursor::read(cursor, query.fingerprint)).transpose()?;
+        let _permit = permit(&self.queries, "queries")?;
+        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
+        let (events, last) = snapshot.page(query, after, limit).await?;
+        let cursor = last.map(|last| cursor::write(last, query.fingerprint));
+        Ok(Page { events, cursor, complete_through: snapshot.complete_through })
+    }
+
+    /// How many events there are, and through when that is complete.
+    pub(crate) async fn count(&self, query: &Query) -> Result<(u64, Timestamp)> {
+        let _permit = permit(&self.queries, "queries")?;
+        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
+        let count = snapshot.count(query).await?;
+        Ok((count, snapshot.complete_through))
+    }
+
+    /// Every event, page after page of one snapshot. The first page is read before this returns, so
+    /// that what fails at once is an answer and not a broken stream.
+    pub(crate) async fn export(
+        &self,
+        query: Query,
+    ) -> Result<impl Events<Item = Result<Vec<Event>>> + use<>> {
+        let permit = permit(&self.streams_open, "exports")?;
+        let limit = self.limits.page_events_max;
+        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
+        let first = snapshot.page(&query, None, limit).await?;
+        Ok(async_stream::try_stream! {
+            let _permit = permit;
+            let (events, mut last) = first;
+            yield events;
+            while let Some(after) = last {
+                let (events, next) = snapshot.page(&query, Some(after), limit).await?;
+                yield events;
+                last = next;
+            }
+        })
+    }
+
+    /// A page's size: the default where none was given.
+    pub(crate) fn page_limit(&self, limit: Option<usize>) -> Result<usize> {
+        let limits = &self.limits;
+        let limit = limit.unwrap_or(limits.page_events_default);
+        if (1..=limits.page_events_max).contains(&limit) {
+            return Ok(limit);
+        }
+        Err(Error::invalid("limit", format!("a page has 1 to {} events", limits.page_events_max)))
+    }
+}
+
+/// A place among those that are worked on at the same time, or `Busy`.
+pub(crate) fn permit(semaphore: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit> {
+    let permit = Arc::clone(semaphore).try_acquire_owned();
+    permit.map_err(|_| Error::new(Kind::Busy, format!("too many {what} at the same time")))
+}
+
+impl Snapshot {
+    /// The next events after a position, and the position to go on from if more follow.
+    pub(crate) async fn page(
+        &self,
+        query: &Query,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<(Vec<Event>, Option<Position>)> {
+        let (pieces, search) = (Arc::clone(&self.pieces), query.search(after));
+        let take = Take { order: query.order, limit };
+        blocking(move || search.page(&pieces, take)).await
+    }
+
+    /// How many events there are.
+    pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
+        let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        blocking(move || search.count(&pieces)).await
+    }
+
+    /// The events from number `start`, counted from 0, and how many there are in all. Oldest first.
+    pub(crate) async fn slice(&self, query: &Query, start: u64, limit: usize) -> Result<(Vec<Event>, u64)> {
+        let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        blocking(move || search.slice(&pieces, start, limit)).await
+    }
+}
+
+impl Query {
+    /// The same question with other bounds; it has no cursors.
+    pub(crate) fn within(self, bounds: Bounds) -> Self {
+        Self { bounds, ..self }
+    }
+
+    fn search(&self, after: Option<Position>) -> Search {
+        Search { bounds: self.bounds, terms: self.terms.clone(), after }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a query looks at: every event that was answered with success before it began.
+//!
+//! First the raw topic's ends are taken and the router is waited for, then the processed topic's
+//! ends; then splits and the live part are taken at one moment for each partition, and what the live
+//! part lacks is read from the log. Where the router does not get there in time, or the rest of the
+//! log is more than a query reads, the snapshot says through when it is complete.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::catalog::Stream;
+use broker::{Chunk, Error, Group, Kind, Offset, Partition, Place, Result, Stage, Timestamp};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::Instant;
+
+use super::parse::Bounds;
+use super::search::Piece;
+use crate::index::{Indexer, PartView, Run, StreamIndex};
+use crate::split::Footer;
+
+/// How much is read from the log at once.
+const READ_BYTES_MAX: usize = 4 << 20;
+/// How long the first wait for the router is; each further one is twice as long.
+const WAIT_FIRST: Duration = Duration::from_millis(1);
+/// How long a wait for the router is at most.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+/// How many splits are opened at the same time.
+const OPEN_MAX: usize = 8;
+
+/// The pieces that an answer is made of; they stay as they are.
+pub(crate) struct Snapshot {
+    pub(super) pieces: Arc<Vec<Piece>>,
+    /// Every event that was answered with success before this instant is in it.
+    pub(crate) complete_through: Timestamp,
+}
+
+impl Indexer {
+    /// Takes a snapshot of the pieces that `bounds` touch.
+    pub(crate) async fn snapshot(&self, stream: &Stream, bounds: Bounds) -> Result<Snapshot> {
+        let now = self.clock.now();
+        let deadline = Instant::now() + self.limits.query_wait_max;
+        let mut complete_through = self.wait_for_router(stream, now, deadline).await?;
+        let index = self.of(stream);
+        index.keep_listed(&self.splits, &self.limits, now).await?;
+        let (mut pieces, mut splits) = (Vec::new(), Vec::new());
+        for partition in index.partitions() {
+            let (view, rest) = self.see(&index, partition, deadline).await?;
+            splits.extend(view.splits.into_iter().filter(|footer| touches(footer, bounds)));
+            pieces.extend(view.runs.into_iter().map(Piece::Run));
+            if let Some(rest) = rest {
+                complete_through = complete_through.min(rest.complete_through.unwrap_or(now));
+                pieces.extend(rest.runs_past(partition, view.end).map(Piece::Run));
+            }
+        }
+        let opening = splits.into_iter().map(|footer| self.open(Arc::clone(&index), footer));
+        let opened: Vec<Piece> = stream::iter(opening).buffered(OPEN_MAX).try_collect().await?;
+        pieces.extend(opened);
+        Ok(Snapshot { pieces: Arc::new(pieces), complete_through })
+    }
+
+    async fn open(&self, index: Arc<StreamIndex>, footer: Arc<Footer>) -> Result<Piece> {
+        let location = index.folder().split(footer.partition, footer.first_offset);
+        Ok(Piece::Split(self.splits.open(&location).await?))
+    }
+
+    /// Waits until the router has passed what the raw topic holds now. Answers `now`, or when the
+    /// first record came that it did not pass in time.
+    async fn wait_for_router(&self, stream: &Stream, now: Timestamp, deadline: Instant) -> Result<Timestamp> {
+        let raw = stream.topic(Stage::Raw);
+        let mut waiting: Vec<(Place, Offset)> = Vec::new();
+        for partition in stream.partitions() {
+            let place = Place::new(raw.clone(), partition);
+            let bounds = self.log.bounds(&place).await?;
+            if bounds.start < bounds.end {
+                waiting.push((place, bounds.end));
+            }
+        }
+        let mut wait = WAIT_FIRST;
+        loop {
+            let committed = self.log.committed(&Group::ROUTER, &raw).await?;
+            waiting.retain(|(place, end)| committed.get(place).is_none_or(|next| next < *end));
+            if waiting.is_empty() {
+                return Ok(now);
+            }
+            if Instant::now() + wait > deadline {
+                let mut through = now;
+                for (place, end) in &waiting {
+                    let next = committed.get(place).unwrap_or(Offset(0));
+                    through = through.min(self.first_arrival(place, next..*end).await?.unwrap_or(now));
+                }
+                return Ok(through);
+            }
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(WAIT_MAX);
+        }
+    }
+
+    /// When the first record of a range arrived; none if the range holds none.
+    async fn first_arrival(
+        &self,
+        place: &Place,
+        range: std::ops::Range<Offset>,
+    ) -> Result<Option<Timestamp>> {
+        let mut next = range.start;
+        while next < range.end {
+            let chunk = self.log.read(&position(place, next), 1).await?;
+            if let Some(entry) = chunk.entries.first() {
+                return Ok((entry.offset < range.end).then_some(entry.record.arrival));
+            }
+            if chunk.next <= next {
+                break;
+            }
+            next = chunk.next;
+        }
+        Ok(None)
+    }
+
+    /// A partition up to the processed topic's end: what is published and live at one moment, and
+    /// the rest where the live part does not take it.
+    async fn see(
+        &self,
+        index: &StreamIndex,
+        partition: Partition,
+        deadline: Instant,
+    ) -> Result<(PartView, Option<Rest>)> {
+        let end = self.log.bounds(&index.place(partition)).await?.end;
+        loop {
+            let (reached, rest) = self.catch_up(index, partition, (end, deadline)).await?;
+            let view = index.view(partition);
+            // The live part may have been begun anew in between.
+            if view.end >= reached {
+                return Ok((view, rest));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new(Kind::Busy, "the live part of the index is being read again"));
+            }
+        }
+    }
+
+    /// Reads what the live part lacks up to `end`: into the live part while it takes more, else for
+    /// this query only. Answers how far the live part came.
+    async fn catch_up(
+        &self,
+        index: &StreamIndex,
+        partition: Partition,
+        (end, deadline): (Offset, Instant),
+    ) -> Result<(Offset, Option<Rest>)> {
+        let place = index.place(partition);
+        let mut has_released = false;
+        loop {
+            let next = index.end(partition);
+            if next >= end {
+                return Ok((end, None));
+            }
+            if self.is_full() && !has_released {
+                self.release_unowned();
+                has_released = true;
+                continue;
+            }
+            if self.is_full() {
+                let rest = self.read_rest(&place, next, end).await?;
+                if rest.complete_through.is_none() || Instant::now() >= deadline {
+                    return Ok((next, Some(rest)));
+                }
+                tokio::time::sleep(WAIT_MAX).await;
+                continue;
+            }
+            let chunk = self.log.read(&position(&place, next), READ_BYTES_MAX).await?;
+            if chunk.next <= next {
+                return Ok((next, None));
+            }
+            index.extend(next, chunk, self.clock.now(), self.limits.segment_events_max);
+        }
+    }
+
+    /// Reads a part of the log for one query.
+    async fn read_rest(&self, place: &Place, from: Offset, end: Offset) -> Result<Rest> {
+        let (mut next, mut bytes) = (from, 0);
+        let mut chunks = Vec::new();
+        while next < end && bytes < self.limits.query_read_bytes_max {
+            let chunk = self.log.read(&position(place, next), READ_BYTES_MAX).await?;
+            if chunk.next <= next {
+                break;
+            }
+            bytes += chunk.entries.iter().map(|entry| entry.record.weight()).sum::<usize>();
+            next = chunk.next;
+            chunks.push(chunk);
+        }
+        let complete_through = self.first_arrival(place, next..end).await?;
+        Ok(Rest { from, chunks, complete_through })
+    }
+}
+
+/// What was read for one query past the live part.
+struct Rest {
+    from: Offset,
+    chunks: Vec<Chunk>,
+    /// When the first record arrived that was not read; none if all were.
+    complete_through: Option<Timestamp>,
+}
+
+impl Rest {
+    /// Runs of what lies at or past `end`, where the live part ended when it was looked at.
+    fn runs_past(self, partition: Partition, end: Offset) -> impl Iterator<Item = Arc<Run>> {
+        let mut next = self.from;
+        self.chunks.into_iter().map(move |chunk| {
+            let offsets = next.max(end)..chunk.next.max(end);
+            next = chunk.next;
+            let entries = chunk.entries.into_iter().filter(|entry| offsets.contains(&entry.offset)).collect();
+            Arc::new(Run::new(partition, offsets, entries))
+        })
+    }
+}
+
+fn position(place: &Place, offset: Offset) -> broker::Position {
+    broker::Position { place: place.clone(), offset }
+}
+
+fn touches(footer: &Footer, bounds: Bounds) -> bool {
+    footer.time_min <= bounds.to && bounds.from <= footer.time_max
+}

@@ -1,0 +1,97 @@
+//! Tantivy's query grammar over events. A path (`origin:DTW`, `delay:[10 TO 50]`, `a.b:*`) is a
+//! path into the event's JSON, whatever fields the index itself has; a word or phrase without a
+//! path is looked for in every string of the event. Words side by side must all be there.
+
+use std::sync::LazyLock;
+
+use broker::{Error, Result};
+use bytes::Bytes;
+use tantivy::Term;
+use tantivy::query::{BooleanQuery, EnableScoring, Occur, Query, QueryParser, TermQuery, Weight};
+use tantivy::query_grammar::{self, UserInputAst, UserInputLeaf};
+use tantivy::schema::IndexRecordOption;
+use tantivy::tokenizer::TokenizerManager;
+use tantivy::{Searcher, TantivyError};
+
+use super::schema::{EVENT, OF_SPLITS};
+
+static PARSER: LazyLock<QueryParser> = LazyLock::new(|| {
+    let fields = &*OF_SPLITS;
+    let default_fields = vec![fields.event, fields.text];
+    let mut parser = QueryParser::new(fields.schema.clone(), default_fields, TokenizerManager::default());
+    parser.set_conjunction_by_default();
+    parser
+});
+
+/// What events are searched for, other than their time. Parsed once, for every piece.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    /// The whole condition.
+    query: Box<dyn Query>,
+    /// The key, if that is the whole condition.
+    key_only: Option<Bytes>,
+}
+
+impl Clone for Terms {
+    fn clone(&self) -> Self {
+        Self { query: self.query.box_clone(), key_only: self.key_only.clone() }
+    }
+}
+
+impl Terms {
+    /// The condition of `q` and `key`, `None` if there is neither. An error names `q`.
+    pub(crate) fn parse(q: Option<&str>, key: Option<&str>) -> Result<Option<Terms>> {
+        let q = q.filter(|q| !q.trim().is_empty()).map(parse).transpose()?;
+        let with_key = key.map(|key| {
+            let term = Term::from_field_bytes(OF_SPLITS.key, key.as_bytes());
+            Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
+        });
+        let bytes = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        Ok(match (q, with_key) {
+            (None, None) => None,
+            (None, Some(query)) => Some(Terms { query, key_only: bytes }),
+            (Some(query), None) => Some(Terms { query, key_only: None }),
+            (Some(query), Some(with_key)) => {
+                let both = BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, with_key)]);
+                Some(Terms { query: Box::new(both), key_only: None })
+            }
+        })
+    }
+
+    /// The key that is searched for, if nothing else is: then no index is needed.
+    pub(crate) fn key_only(&self) -> Option<&Bytes> {
+        self.key_only.as_ref()
+    }
+
+    pub(super) fn weight(&self, searcher: &Searcher) -> Result<Box<dyn Weight>, TantivyError> {
+        self.query.weight(EnableScoring::disabled_from_searcher(searcher))
+    }
+}
+
+fn parse(q: &str) -> Result<Box<dyn Query>> {
+    let invalid = |message: String| Error::invalid("q", message);
+    let mut ast = query_grammar::parse_query(q).map_err(|_| {
+        let (_, errors) = query_grammar::parse_query_lenient(q);
+        let found = errors.first().map(|error| format!(": {} at position {}", error.message, error.pos));
+        invalid(format!("the query cannot be read{}", found.unwrap_or_default()))
+    })?;
+    into_event(&mut ast);
+    PARSER.build_query_from_user_input_ast(ast).map_err(|error| invalid(error.to_string()))
+}
+
+/// Moves every path under the event, so that no path of a user meets a field of the index.
+fn into_event(ast: &mut UserInputAst) {
+    let under = |path: &mut String| *path = format!("{EVENT}.{path}");
+    match ast {
+        UserInputAst::Clause(children) => children.iter_mut().for_each(|(_, child)| into_event(child)),
+        UserInputAst::Boost(child, _) => into_event(child),
+        UserInputAst::Leaf(leaf) => match &mut **leaf {
+            UserInputLeaf::Literal(literal) => literal.field_name.iter_mut().for_each(under),
+            UserInputLeaf::Range { field, .. }
+            | UserInputLeaf::Set { field, .. }
+            | UserInputLeaf::Regex { field, .. } => field.iter_mut().for_each(under),
+            UserInputLeaf::Exists { field } => under(field),
+            UserInputLeaf::All => {}
+        },
+    }
+}

@@ -1,0 +1,175 @@
+//! Searching a piece: which documents of a range match, and what stands in them.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestamp};
+use bytes::Bytes;
+use tantivy::columnar::{Column, ColumnValues};
+use tantivy::schema::{TantivyDocument, Value};
+use tantivy::{DocAddress, DocSet, Index, ReloadPolicy, Searcher, TERMINATED};
+
+use super::bundle::{Bundle, Footer};
+use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
+use super::{Event, Order, Position, Take, Terms};
+
+/// How many documents the newest-first search looks at first; each further step is four times as
+/// wide.
+const STEP_DOCUMENTS: u32 = 4_096;
+/// Blocks of 16 KiB of the document store that one split keeps decompressed.
+const STORE_BLOCKS: usize = 8;
+
+/// An opened index of one segment.
+pub(crate) struct Segment {
+    searcher: Searcher,
+}
+
+impl Segment {
+    pub(super) fn open(index: &Index, documents: usize) -> Result<Self> {
+        let reader = index
+            .reader_builder()
+            .reload_policy(ReloadPolicy::Manual)
+            .doc_store_cache_num_blocks(STORE_BLOCKS)
+            .try_into()
+            .or_error(Kind::Internal, "open an index segment")?;
+        let searcher = reader.searcher();
+        let found: u32 = searcher.segment_readers().iter().map(tantivy::SegmentReader::max_doc).sum();
+        if searcher.segment_readers().len() != 1 || found as usize != documents {
+            return Err(Error::corrupt(format!(
+                "an index segment has {found} documents in {} segments, not {documents} in one",
+                searcher.segment_readers().len()
+            )));
+        }
+        Ok(Self { searcher })
+    }
+
+    /// The documents of `range` that match, ordered as wanted.
+    pub(crate) fn find(&self, terms: &Terms, range: Range<u32>, take: Take) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        match take.order {
+            Order::Ascending => self.each(terms, range, |document| {
+                found.push(document);
+                found.len() < take.limit
+            })?,
+            Order::Descending => {
+                let (mut end, mut step) = (range.end, STEP_DOCUMENTS);
+                while end > range.start && found.len() < take.limit {
+                    let start = end.saturating_sub(step).max(range.start);
+                    let mut part = Vec::new();
+                    self.each(terms, start..end, |document| {
+                        part.push(document);
+                        true
+                    })?;
+                    found.extend(part.into_iter().rev());
+                    (end, step) = (start, step.saturating_mul(4));
+                }
+                found.truncate(take.limit);
+            }
+        }
+        Ok(found)
+    }
+
+    /// How many documents of `range` match.
+    pub(crate) fn count(&self, terms: &Terms, range: Range<u32>) -> Result<u64> {
+        let mut count = 0;
+        self.each(terms, range, |_| {
+            count += 1;
+            true
+        })?;
+        Ok(count)
+    }
+
+    /// Calls `found` with the matching documents of `range`, rising, while it answers true.
+    fn each(&self, terms: &Terms, range: Range<u32>, mut found: impl FnMut(u32) -> bool) -> Result<()> {
+        if range.is_empty() {
+            return Ok(());
+        }
+        let failed = |error| Error::new(Kind::Internal, "search the index").with_source(error);
+        let weight = terms.weight(&self.searcher).map_err(failed)?;
+        let reader = self.searcher.segment_reader(0);
+        let mut documents = weight.scorer(reader, 1.0).map_err(failed)?;
+        let mut document = documents.doc();
+        if document < range.start {
+            document = documents.seek(range.start);
+        }
+        while document != TERMINATED && document < range.end && found(document) {
+            document = documents.advance();
+        }
+        Ok(())
+    }
+}
+
+/// A published split, opened.
+pub(crate) struct Split {
+    segment: Segment,
+    footer: Arc<Footer>,
+    time: Arc<dyn ColumnValues<i64>>,
+    offset: Arc<dyn ColumnValues<u64>>,
+    origin: Option<(Column<u64>, Column<u64>)>,
+}
+
+impl Split {
+    /// Opens a file that holds a split's object. Blocking.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let bundle = Bundle::open(path)?;
+        let footer = Arc::clone(&bundle.footer);
+        let damaged = |error| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Error::corrupt(format!("split {name}: the segment cannot be opened")).with_source(error)
+        };
+        let index = Index::open(bundle).map_err(damaged)?;
+        let segment = Segment::open(&index, footer.count as usize)?;
+        let columns = segment.searcher.segment_reader(0).fast_fields();
+        let time = columns.column_first_or_default::<i64>(TIME).map_err(damaged)?;
+        let offset = columns.column_first_or_default::<u64>(OFFSET).map_err(damaged)?;
+        let origin_partition = columns.column_opt::<u64>(ORIGIN_PARTITION).map_err(damaged)?;
+        let origin_offset = columns.column_opt::<u64>(ORIGIN_OFFSET).map_err(damaged)?;
+        Ok(Self { segment, footer, time, offset, origin: origin_partition.zip(origin_offset) })
+    }
+
+    /// What it covers.
+    pub(crate) fn footer(&self) -> &Footer {
+        &self.footer
+    }
+
+    /// Its searchable fields.
+    pub(crate) fn segment(&self) -> &Segment {
+        &self.segment
+    }
+
+    /// Where a document stands.
+    pub(crate) fn position(&self, document: u32) -> Position {
+        // Only instants within the years that a timestamp takes are ever written.
+        let time = Timestamp::from_micros(self.time.get_val(document)).unwrap_or_default();
+        let offset = Offset(self.offset.get_val(document));
+        Position { time, partition: self.footer.partition, offset }
+    }
+
+    /// Reads a whole document.
+    pub(crate) fn event(&self, document: u32) -> Result<Event> {
+        let stored: TantivyDocument = self
+            .segment
+            .searcher
+            .doc(DocAddress::new(0, document))
+            .or_error(Kind::Corrupt, "read a document of a split")?;
+        let bytes = |field| {
+            let value = stored.get_first(field)?;
+            value.as_bytes().map(Bytes::copy_from_slice)
+        };
+        let value = OF_SPLITS.stored.and_then(|fields| bytes(fields.value));
+        let value = value.ok_or_else(|| Error::corrupt("a document of a split has no value"))?;
+        Ok(Event {
+            position: self.position(document),
+            origin: self.origin(document),
+            key: bytes(OF_SPLITS.key),
+            value,
+        })
+    }
+
+    fn origin(&self, document: u32) -> Option<Origin> {
+        let (partition, offset) = self.origin.as_ref()?;
+        let partition = Partition(u32::try_from(partition.first(document)?).ok()?);
+        Some(Origin { partition, offset: Offset(offset.first(document)?) })
+    }
+}
