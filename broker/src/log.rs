@@ -66,7 +66,8 @@ pub trait Log: Send + Sync + 'static {
     /// made later too. On sled a group has one reader: the newest, who fences the one before it.
     async fn subscribe(&self, selection: Selection, group: &Group) -> Result<Box<dyn Reader>>;
 
-    /// The progress that a group has committed in a topic; partitions never begun are left out.
+    /// The progress that a group has committed in a topic; partitions never begun are left out. Who
+    /// sees progress here finds what was appended with it.
     async fn committed(&self, group: &Group, topic: &Topic) -> Result<Checkpoint>;
 
     /// Finishes what is queued, makes it durable and lets go of every resource. Later calls are

@@ -27,7 +27,6 @@ use async_trait::async_trait;
 
 use self::members::Members;
 pub use self::options::KafkaOptions;
-use self::problem::KafkaResultExt;
 use self::producer::{Appender, Outgoing};
 use self::read::{Reads, closed};
 use self::reader::Parts;
@@ -61,7 +60,7 @@ impl KafkaLog {
 
     fn open_blocking(options: KafkaOptions) -> Result<Arc<Self>> {
         let topics = Arc::new(Topics::open(&options, &read::config(&options))?);
-        let reads = Arc::new(Reads::new(&options, Arc::clone(&topics)));
+        let reads = Arc::new(Reads::open(&options, Arc::clone(&topics))?);
         let watches = Arc::new(Watches::open(&options, Arc::clone(&reads))?);
         let appender = Mutex::new(Some(Arc::new(Appender::open(&options)?)));
         let options = Arc::new(options);
@@ -123,8 +122,7 @@ impl Log for KafkaLog {
 
     async fn bounds(&self, place: &Place) -> Result<Range<Offset>> {
         self.check_open()?;
-        let (reads, place) = (Arc::clone(&self.reads), place.clone());
-        blocking(move || reads.bounds(&place)).await
+        self.reads.settled_bounds(place).await
     }
 
     async fn offset_at(&self, place: &Place, time: Timestamp) -> Result<Offset> {
@@ -145,15 +143,14 @@ impl Log for KafkaLog {
 
     async fn committed(&self, group: &Group, topic: &Topic) -> Result<Checkpoint> {
         self.check_open()?;
-        let partitions = self.topics.partitions(topic).await?;
+        let partitions = match self.topics.known(topic) {
+            Some(partitions) => partitions,
+            None => self.topics.partitions(topic).await?,
+        };
         let places = (0..partitions).map(|number| Place::new(topic.clone(), Partition(number)));
-        let (places, config) = (places.collect::<Vec<_>>(), self.members.lookup(group));
-        let timeout = self.options.timeout;
-        blocking(move || {
-            let consumer = config.create_with_context(client::Logging).or_kafka("open a consumer")?;
-            group::committed::<client::Logging>(&consumer, &places, timeout)
-        })
-        .await
+        let (places, group) = (places.collect::<Vec<_>>(), group.clone());
+        let members = Arc::clone(&self.members);
+        blocking(move || members.committed(&group, &places)).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -185,6 +185,8 @@ impl Log for SledLog {
         let mut prefix = committer::progress_prefix(group)?;
         prefix.extend(state.id.to_be_bytes());
         let stored = self.shared.blocking(move |store| store.progress(&prefix)).await?;
+        // Whoever sees progress must find what was committed together with it.
+        self.shared.settled().await?;
         let named = |(at, next): (key::PartitionKey, u64)| {
             (Place::new(topic.clone(), crate::topic::Partition(at.partition)), Offset(next))
         };

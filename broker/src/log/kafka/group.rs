@@ -14,7 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, RebalanceProtoc
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Offset as KafkaOffset, TopicPartitionList};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::client::{log_error, log_line};
 use super::options::KafkaOptions;
@@ -44,7 +44,9 @@ pub(super) fn config(options: &KafkaOptions, group: &Group, member: Option<&str>
         ("heartbeat.interval.ms", "500"),
         ("topic.metadata.refresh.interval.ms", "1000"),
         ("fetch.wait.max.ms", "100"),
-        ("queued.max.messages.kbytes", "4096"),
+        // What is read ahead of each partition, and how soon it is filled up again.
+        ("queued.max.messages.kbytes", "2048"),
+        ("fetch.queue.backoff.ms", "5"),
     ];
     let id = id(group);
     let mut config = options.client(
@@ -128,23 +130,25 @@ impl ConsumerContext for Member {
 impl Member {
     /// Lets partitions go; `Fenced` if records of one were handed out and its topic still exists.
     fn give_up(&self, places: &[Place]) {
-        let handed_out = self.share.state().handed_out();
-        let lost: Vec<&Place> = places.iter().filter(|place| handed_out.contains(place)).collect();
-        let names: BTreeSet<String> = lost.iter().map(|place| place.topic.name().to_owned()).collect();
-        let gone = if names.is_empty() { Ok(BTreeSet::new()) } else { self.topics.gone(names) };
-        let gone = gone.unwrap_or_default();
-        let fenced = lost.iter().find(|place| !gone.contains(place.topic.name()));
-        if let Some(place) = fenced.filter(|_| !self.is_closing.load(Ordering::SeqCst)) {
+        let handed_out = self.share.state().remove(places);
+        if handed_out.is_empty() || self.is_closing.load(Ordering::SeqCst) {
+            return;
+        }
+        let names = handed_out.iter().map(|place| place.topic.name().to_owned()).collect();
+        let gone = match self.topics.gone(names) {
+            Ok(gone) => gone,
+            Err(error) => {
+                warn!(group = self.group.name(), %error, "could not tell whether a topic was deleted");
+                BTreeSet::new()
+            }
+        };
+        for place in handed_out {
+            if gone.contains(place.topic.name()) {
+                self.share.state().deleted.insert(place);
+                continue;
+            }
             info!(group = self.group.name(), %place, "a partition went to another member");
             self.share.fail(Error::new(Kind::Fenced, format!("{place} went to another member of the group")));
-        }
-        let mut state = self.share.state();
-        for place in places {
-            state.remove(place);
-            state.committed.remove(place);
-            if gone.contains(place.topic.name()) {
-                state.deleted.insert(place.clone());
-            }
         }
     }
 }
@@ -223,22 +227,29 @@ impl Server {
         }
     }
 
-    /// Takes up the partitions that were assigned since.
+    /// Takes up the partitions that were assigned since. Kafka waits for an answer to each
+    /// assignment, also from a member that is about to leave.
     fn take_up(&self) {
         let context = self.consumer.context();
         let assigned = std::mem::take(&mut *context.assigned.lock().unwrap_or_else(PoisonError::into_inner));
         for places in assigned {
-            if let Err(error) = self.begin(places) {
+            let is_closing = context.is_closing.load(Ordering::SeqCst);
+            let begun = if is_closing { Err(super::read::closed()) } else { self.begin(&places) };
+            let Err(error) = begun else { continue };
+            if !is_closing {
                 warn!(group = context.group.name(), %error, "could not take up partitions");
-                self.share.fail(error);
+            }
+            self.share.fail(error);
+            if let Err(error) = self.consumer.incremental_assign(&unplaced(&places)) {
+                debug!(group = context.group.name(), %error, "could not answer an assignment");
             }
         }
     }
 
-    fn begin(&self, places: Vec<Place>) -> Result<()> {
-        let committed = self.committed(&places)?;
+    fn begin(&self, places: &[Place]) -> Result<()> {
+        let committed = self.committed(places)?;
         let mut list = TopicPartitionList::with_capacity(places.len());
-        for place in &places {
+        for place in places {
             let from = committed.get(place).map_or(KafkaOffset::Beginning, super::read::raw);
             let (topic, number) = (place.topic.name(), super::read::number(place));
             list.add_partition_offset(topic, number, from).or_kafka("name a partition")?;
@@ -281,11 +292,8 @@ pub(super) fn committed<C: ConsumerContext>(
     if places.is_empty() {
         return Ok(Checkpoint::new());
     }
-    let mut list = TopicPartitionList::with_capacity(places.len());
-    for place in places {
-        list.add_partition(place.topic.name(), super::read::number(place));
-    }
-    let list = consumer.committed_offsets(list, timeout).or_kafka("read the progress of a group")?;
+    let list =
+        consumer.committed_offsets(unplaced(places), timeout).or_kafka("read the progress of a group")?;
     let mut committed = Checkpoint::new();
     for element in list.elements() {
         element.error().or_kafka("read the progress of a group")?;
@@ -295,6 +303,15 @@ pub(super) fn committed<C: ConsumerContext>(
         }
     }
     Ok(committed)
+}
+
+/// Partitions without offsets.
+fn unplaced(places: &[Place]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(places.len());
+    for place in places {
+        list.add_partition(place.topic.name(), super::read::number(place));
+    }
+    list
 }
 
 fn places(list: &TopicPartitionList) -> Vec<Place> {

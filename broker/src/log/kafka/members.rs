@@ -1,18 +1,20 @@
 //! The memberships of this process: their threads are owned and joined here.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientConfig;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::client::Logging;
 use super::group::{Membership, Server, config};
+use super::problem::KafkaResultExt;
 use super::reader::{KafkaReader, Parts};
 use super::topics::blocking;
 use super::transaction::Transactions;
+use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::log::{Group, Selection};
 use crate::topic::Topic;
@@ -21,6 +23,8 @@ use crate::topic::Topic;
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often that is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How many groups a consumer is kept for to ask what they have committed.
+const ASKING_MAX: usize = 64;
 
 /// Every membership that runs or is ending.
 pub(super) struct Members {
@@ -30,6 +34,8 @@ pub(super) struct Members {
     running: Mutex<Vec<Running>>,
     /// Held while a reader joins, so that two do not take one slot.
     joining: Mutex<()>,
+    /// Those who ask what groups have committed.
+    asking: Mutex<HashMap<Group, Arc<BaseConsumer<Logging>>>>,
     is_closed: AtomicBool,
 }
 
@@ -46,8 +52,8 @@ impl Members {
     pub(super) fn new(parts: Parts) -> Self {
         let name = parts.options.member.clone();
         let name = name.unwrap_or_else(|| format!("{:016x}", rand::random::<u64>()));
-        let (running, joining) = Default::default();
-        Self { parts, name, running, joining, is_closed: AtomicBool::new(false) }
+        let (running, joining, asking) = Default::default();
+        Self { parts, name, running, joining, asking, is_closed: AtomicBool::new(false) }
     }
 
     /// Joins a group and waits until the share is known.
@@ -148,9 +154,27 @@ impl Members {
         }
     }
 
-    /// The configuration of a consumer that only asks what a group has committed.
-    pub(super) fn lookup(&self, group: &Group) -> ClientConfig {
-        config(&self.parts.options, group, None)
+    /// What a group has committed in these partitions. Blocks.
+    pub(super) fn committed(&self, group: &Group, places: &[Place]) -> Result<Checkpoint> {
+        let consumer = self.asking(group)?;
+        // Nobody else takes out what the client has to say.
+        while consumer.poll(Duration::ZERO).is_some() {}
+        super::group::committed(&consumer, places, self.parts.options.timeout)
+    }
+
+    /// A consumer that names the group but never joins it.
+    fn asking(&self, group: &Group) -> Result<Arc<BaseConsumer<Logging>>> {
+        let mut asking = self.asking.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(consumer) = asking.get(group) {
+            return Ok(Arc::clone(consumer));
+        }
+        if asking.len() >= ASKING_MAX {
+            asking.clear();
+        }
+        let config = config(&self.parts.options, group, None);
+        let consumer = Arc::new(config.create_with_context(Logging).or_kafka("open a consumer")?);
+        asking.insert(group.clone(), Arc::clone(&consumer));
+        Ok(consumer)
     }
 
     /// Ends every membership and joins its thread. Blocks.
@@ -162,6 +186,7 @@ impl Members {
         if let Err(error) = join(running) {
             tracing::warn!(%error, "a group's thread ended badly");
         }
+        self.asking.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     fn running(&self) -> MutexGuard<'_, Vec<Running>> {

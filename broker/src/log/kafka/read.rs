@@ -33,6 +33,10 @@ const READS_MAX: usize = 8;
 const POLL: Duration = Duration::from_millis(100);
 /// The pause before a partition is asked for again whose leader is changing.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// How long a transaction may hold up those who ask for bounds: Kafka ends it before.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// The pause before it is looked at again.
+const SETTLE_PAUSE: Duration = Duration::from_millis(2);
 
 /// A consumer that is assigned partitions by us and commits nothing. It must name a group to be
 /// assigned anything, but joins none.
@@ -43,6 +47,7 @@ pub(super) fn config(options: &KafkaOptions) -> ClientConfig {
         // its next partition.
         ("fetch.wait.max.ms", "5"),
         ("queued.max.messages.kbytes", "4096"),
+        ("fetch.queue.backoff.ms", "5"),
     ];
     options.client(
         &defaults,
@@ -86,18 +91,19 @@ pub(super) struct Reads {
     idle: Mutex<Vec<Lent>>,
     room: Semaphore,
     topics: Arc<Topics>,
+    /// Sees what open transactions have written.
+    uncommitted: BaseConsumer<Logging>,
     timeout: Duration,
 }
 
 impl Reads {
-    pub(super) fn new(options: &KafkaOptions, topics: Arc<Topics>) -> Self {
-        Self {
-            config: config(options),
-            idle: Mutex::default(),
-            room: Semaphore::new(READS_MAX),
-            topics,
-            timeout: options.timeout,
-        }
+    pub(super) fn open(options: &KafkaOptions, topics: Arc<Topics>) -> Result<Self> {
+        let config = config(options);
+        let mut uncommitted = config.clone();
+        uncommitted.set("isolation.level", "read_uncommitted");
+        let uncommitted = uncommitted.create_with_context(Logging).or_kafka("open a consumer")?;
+        let (idle, room) = (Mutex::default(), Semaphore::new(READS_MAX));
+        Ok(Self { config, idle, room, topics, uncommitted, timeout: options.timeout })
     }
 
     /// What lies at a position, as `Log::read` says.
@@ -120,26 +126,53 @@ impl Reads {
         .await
     }
 
+    /// Start and end, once everything that was written before the call can be read.
+    ///
+    /// Kafka says that a transaction is committed before its markers are in every partition, so for
+    /// a moment progress may be seen without the outputs that belong to it. Who compares the two
+    /// must not be told the smaller end: this waits until open transactions have ended.
+    pub(super) async fn settled_bounds(self: &Arc<Self>, place: &Place) -> Result<Range<Offset>> {
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
+        let (reads, asked) = (Arc::clone(self), place.clone());
+        let written = blocking(move || Ok(reads.marks(&reads.uncommitted, &asked)?.end)).await?;
+        loop {
+            let (reads, asked) = (Arc::clone(self), place.clone());
+            let bounds = blocking(move || reads.bounds(&asked)).await?;
+            if bounds.end >= written {
+                return Ok(bounds);
+            }
+            if Instant::now() > deadline {
+                let message = format!("{place} holds a transaction that does not end");
+                return Err(Error::unavailable(message));
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+    }
+
     /// Start and last stable offset. Blocks.
     pub(super) fn bounds(&self, place: &Place) -> Result<Range<Offset>> {
-        let missing = || Error::not_found(format!("there is no partition {place}"));
-        if self.topics.known(&place.topic).is_some_and(|partitions| place.partition.0 >= partitions) {
-            return Err(missing());
-        }
-        if self.topics.known(&place.topic).is_none()
-            && !self.topics.refresh()?.contains_key(place.topic.name())
-        {
-            return Err(missing());
+        self.marks(self.topics.client(), place)
+    }
+
+    fn marks(&self, client: &BaseConsumer<Logging>, place: &Place) -> Result<Range<Offset>> {
+        let partitions = match self.topics.known(&place.topic) {
+            Some(partitions) => Some(partitions),
+            None => self.topics.refresh()?.get(place.topic.name()).copied(),
+        };
+        if partitions.is_none_or(|partitions| place.partition.0 >= partitions) {
+            return Err(Error::not_found(format!("there is no partition {place}")));
         }
         let deadline = Instant::now() + self.timeout;
         let offset = |raw: i64| Offset(u64::try_from(raw).unwrap_or(0));
         loop {
-            let client = self.topics.client();
             match client.fetch_watermarks(place.topic.name(), number(place), self.timeout) {
                 Ok((start, end)) => return Ok(offset(start)..offset(end)),
                 // A new partition's leader learns of it a moment after everybody else.
                 Err(error) if is_settling(&error) && Instant::now() < deadline => thread::sleep(LOOK_AGAIN),
-                Err(error) => return Err(problem::error(error, &format!("read the bounds of {place}"))),
+                Err(error) => {
+                    self.topics.forget(&place.topic);
+                    return Err(problem::error(error, &format!("read the bounds of {place}")));
+                }
             }
         }
     }

@@ -1,14 +1,14 @@
 //! A reader of a group.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use tokio::runtime::Handle;
 
 use super::group::{Member, Membership};
 use super::options::KafkaOptions;
@@ -157,7 +157,11 @@ impl Reader for KafkaReader {
             self.parts.topics.check(&output.place).await?;
             outgoing.push(Outgoing::of(output, record_bytes_max)?);
         }
-        let (committer, upto) = (Arc::clone(&self.committer), upto.clone());
+        let (committer, mut upto) = (Arc::clone(&self.committer), upto.clone());
+        if upto.is_empty() && !outgoing.is_empty() {
+            // Only progress is fenced by Kafka, so some that changes nothing goes along.
+            upto.merge(&self.committed);
+        }
         let progress = blocking(move || committer.commit(&upto, &outgoing)).await?;
         self.committed.merge(&progress);
         Ok(())
@@ -168,6 +172,12 @@ impl Drop for KafkaReader {
     fn drop(&mut self) {
         // The thread leaves the group; the log joins it.
         self.stop.store(true, Ordering::SeqCst);
+        let committer = Arc::clone(&self.committer);
+        let end = move || *committer.transactions() = None;
+        if let Ok(runtime) = Handle::try_current() {
+            // A producer takes a moment to end; nobody waits for it.
+            drop(runtime.spawn_blocking(end));
+        }
     }
 }
 
@@ -227,31 +237,32 @@ impl Committer {
         Err(Error::new(Kind::Fenced, "the group did not settle in time"))
     }
 
+    fn transactions(&self) -> MutexGuard<'_, Option<Transactions>> {
+        self.transactions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn consumer(&self) -> Result<Arc<BaseConsumer<Member>>> {
         self.membership.consumer.upgrade().ok_or_else(|| fenced(closed()))
     }
 
+    /// What of `upto` is this reader's to commit. Of a topic that was deleted, and perhaps made
+    /// again, nothing is.
     fn progress(&self, upto: &Checkpoint) -> Result<Checkpoint> {
         let state = self.membership.share.state();
-        let (held, others): (Vec<_>, Vec<_>) = upto.iter().partition(|(place, _)| state.holds(place));
-        let held: Checkpoint = held.into_iter().map(|(place, next)| (place.clone(), next)).collect();
-        let others: BTreeSet<Place> = others.into_iter().map(|(place, _)| place.clone()).collect();
+        let (own, others): (Vec<_>, Vec<_>) = upto.iter().partition(|(place, _)| state.has_handed_out(place));
+        let strange = |place: &&Place| !state.holds(place) && !state.deleted.contains(place);
+        let others: Vec<Place> =
+            others.into_iter().map(|(place, _)| place).filter(strange).cloned().collect();
+        let own = own.into_iter().map(|(place, next)| (place.clone(), next)).collect();
         drop(state);
         if others.is_empty() {
-            return Ok(held);
+            return Ok(own);
         }
         let all = self.parts.topics.refresh()?;
         match others.iter().find(|place| all.contains_key(place.topic.name())) {
-            Some(place) if !self.is_deleted(place) => {
-                Err(Error::new(Kind::Fenced, format!("{place} is not in this reader's share")))
-            }
-            _ => Ok(held),
+            Some(place) => Err(Error::new(Kind::Fenced, format!("{place} is not in this reader's share"))),
+            None => Ok(own),
         }
-    }
-
-    /// Whether the place went since the reader last looked because its topic was deleted.
-    fn is_deleted(&self, place: &Place) -> bool {
-        self.membership.share.state().deleted.contains(place)
     }
 
     fn commit_progress(&self, progress: &Checkpoint) -> Result<(), Failed> {
@@ -270,7 +281,7 @@ impl Committer {
     }
 
     fn commit_transaction(&self, progress: &Checkpoint, outgoing: &[Outgoing]) -> Result<(), Failed> {
-        let mut transactions = self.transactions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut transactions = self.transactions();
         if transactions.as_ref().is_none_or(Transactions::is_spent) {
             *transactions = None;
             *transactions = Some(Transactions::open(&self.parts.options, &self.transactional_id)?);

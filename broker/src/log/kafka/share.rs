@@ -89,9 +89,9 @@ impl State {
         self.held.contains_key(place)
     }
 
-    /// The places held of which records were handed out.
-    pub(super) fn handed_out(&self) -> BTreeSet<Place> {
-        self.held.iter().filter(|(_, held)| held.is_handed_out).map(|(place, _)| place.clone()).collect()
+    /// Whether records of a partition were handed out, or where it is read was set.
+    pub(super) fn has_handed_out(&self, place: &Place) -> bool {
+        self.held.get(place).is_some_and(|held| held.is_handed_out)
     }
 
     /// Whether a partition of the named topic is held.
@@ -99,10 +99,16 @@ impl State {
         self.held.keys().any(|place| place.topic.name() == name)
     }
 
-    /// Lets a partition go with what was taken out of it.
-    pub(super) fn remove(&mut self, place: &Place) {
-        self.held.remove(place);
-        self.ready.retain(|chunk| chunk.place != *place);
+    /// Lets partitions go with what was taken out of them. Returns those of which records were
+    /// handed out.
+    pub(super) fn remove(&mut self, places: &[Place]) -> Vec<Place> {
+        self.ready.retain(|chunk| !places.contains(&chunk.place));
+        let handed_out = places.iter().filter(|place| self.has_handed_out(place)).cloned().collect();
+        for place in places {
+            self.held.remove(place);
+            self.committed.remove(place);
+        }
+        handed_out
     }
 
     /// Lets everything go; the queues must not outlive the consumer.

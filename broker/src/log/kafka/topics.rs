@@ -92,11 +92,9 @@ impl Topics {
 
     /// `NotFound` unless the place exists; asks the cluster where that is not known.
     pub(super) async fn check(self: &Arc<Self>, place: &Place) -> Result<()> {
-        let partitions = match self.known(&place.topic) {
-            Some(partitions) => partitions,
-            None => self.partitions(&place.topic).await?,
-        };
-        if place.partition.0 < partitions {
+        if self.known(&place.topic).is_some_and(|partitions| place.partition.0 < partitions)
+            || place.partition.0 < self.partitions(&place.topic).await?
+        {
             return Ok(());
         }
         Err(Error::not_found(format!("there is no partition {place}")))

@@ -193,12 +193,16 @@ impl Committer {
         if staged.is_empty {
             return Ok(());
         }
+        self.shared.begin_commit();
         store.commit(staged.batch)?;
         let shares = self.shared.shares();
         let mut grown: BTreeMap<u32, Arc<TopicState>> = BTreeMap::new();
-        for (at, (state, head)) in staged.heads {
+        for (at, (state, head)) in &staged.heads {
+            state.set_head(at.partition, *head);
+        }
+        self.shared.end_commit();
+        for (at, (state, _)) in staged.heads {
             // Published before it is noted, so that whoever is woken finds it.
-            state.set_head(at.partition, head);
             for share in shares.iter().filter(|share| share.selection.includes(&state.topic)) {
                 share.note(state.place(at.partition));
             }

@@ -1,8 +1,9 @@
 //! What the log, its readers and its committer share, and the way into the queue.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::queue::{Answer, Control, Fence, Outputs, Queue, Request, Write};
 use super::share::Share;
@@ -31,6 +32,10 @@ pub(super) struct Shared {
     door: tokio::sync::Mutex<()>,
     pub(super) clock: Arc<dyn Clock>,
     stopped: OnceLock<Error>,
+    /// The number of group commits that were begun.
+    begun: AtomicU64,
+    /// The number of group commits whose records can be read.
+    visible: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -52,7 +57,29 @@ impl Shared {
             door: tokio::sync::Mutex::default(),
             clock,
             stopped: OnceLock::new(),
+            begun: AtomicU64::new(0),
+            visible: watch::Sender::new(0),
         }
+    }
+
+    /// A group commit is about to be applied.
+    pub(super) fn begin_commit(&self) {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Every group commit that was begun is durable, and its records can be read.
+    pub(super) fn end_commit(&self) {
+        self.visible.send_replace(self.begun.load(Ordering::SeqCst));
+    }
+
+    /// Waits until what the store shows now is durable and its records can be read: a batch shows
+    /// in the store as soon as it is applied.
+    pub(super) async fn settled(&self) -> Result<()> {
+        let begun = self.begun.load(Ordering::SeqCst);
+        let mut visible = self.visible.subscribe();
+        let settled = visible.wait_for(|visible| *visible >= begun || self.stopped.get().is_some()).await;
+        settled.map(drop).or_error(Kind::Internal, "wait for a group commit")?;
+        self.check()
     }
 
     /// The reason why the log does nothing more, if there is one.
@@ -71,6 +98,7 @@ impl Shared {
             for share in self.shares() {
                 share.wake.notify_waiters();
             }
+            self.visible.send_modify(|_| {});
         }
     }
 

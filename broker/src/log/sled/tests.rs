@@ -194,3 +194,25 @@ async fn a_deleted_topic_leaves_nothing_behind() {
     let keys = bench.alter(|db| db.iter().keys().map(|key| key.unwrap().to_vec()).collect::<Vec<_>>());
     assert_eq!(keys, [key::FORMAT.to_vec(), key::NEXT_TOPIC.to_vec()]);
 }
+
+#[tokio::test]
+async fn whoever_sees_progress_finds_what_was_committed_with_it() {
+    let bench = Bench::new();
+    let log = bench.create(Cleanup::Keep).await;
+    let output = Place::new(Topic::internal("outputs"), Partition(0));
+    log.create(&output.topic, &TopicConfig { partitions: 1, cleanup: Cleanup::Keep }).await.unwrap();
+    let selection = Selection::Topic(bench.place.topic.clone());
+    let mut reader = log.subscribe(selection, &Group::ROUTER).await.unwrap();
+    let batch = Batch::of(&[bench.record("output")]).unwrap();
+    for commit in 1..=100 {
+        let upto: Checkpoint = [(bench.place.clone(), Offset(commit))].into_iter().collect();
+        let committing = reader.commit(&upto, vec![Append { place: output.clone(), batch: batch.clone() }]);
+        let watching = async {
+            while log.committed(&Group::ROUTER, &bench.place.topic).await.unwrap() != upto {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(log.bounds(&output).await.unwrap().end, Offset(commit));
+        };
+        futures::join!(committing, watching).0.unwrap();
+    }
+}
