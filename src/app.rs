@@ -55,7 +55,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
     let is_ready = Arc::new(AtomicBool::new(true));
-    let router = router(&parts, &config, bearer, is_ready.clone());
+    let router = router(&parts, &config, bearer, is_ready.clone()).await;
     let limits = config.limits.clone();
     let mut door = Some((listener, router, connections.clone()));
     doors.keep("door", move |stop| {
@@ -100,18 +100,19 @@ impl Signals {
 }
 
 /// Doors first, so that nothing new comes in; then the workers, which commit what they have; then
-/// the log. One grace period over all of it.
+/// the log. One grace period over all of it; clients that are slow to end their requests get half of
+/// it, so that they cannot keep the rest from ending well.
 async fn drain(
     config: &Config,
     (doors, connections): (&Supervisor, &Connections),
     workers: &Supervisor,
     parts: Parts,
 ) -> Result<(), Failure> {
-    let deadline = Instant::now() + Duration::from_secs(config.shutdown_grace_seconds);
+    let grace = Duration::from_secs(config.shutdown_grace_seconds);
+    let began = Instant::now();
+    let deadline = began + grace;
     let mut running = doors.finish(deadline).await;
-    if !connections.finish(deadline).await {
-        running.push("connections");
-    }
+    connections.finish(began + grace / 2).await;
     running.extend(workers.finish(deadline).await);
     match tokio::time::timeout_at(deadline, parts.log.close()).await {
         Ok(closed) => closed?,
@@ -142,7 +143,7 @@ fn bearer(config: &Config) -> Result<Bearer, Failure> {
     Ok(Bearer::new(token.expose().to_owned()).open(open))
 }
 
-fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
+async fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
     let ready = move || async move {
         if is_ready.load(Ordering::SeqCst) {
             (StatusCode::OK, "ready\n")
@@ -152,6 +153,7 @@ fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBo
     };
     let router = parts
         .doors(config)
+        .await
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)
