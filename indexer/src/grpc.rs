@@ -2,6 +2,8 @@
 //! tail.
 
 mod follow;
+#[cfg(test)]
+mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;

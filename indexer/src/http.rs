@@ -7,6 +7,8 @@
 mod contract;
 mod events;
 mod json;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -125,7 +125,7 @@ impl Indexer {
     /// A page's size: the default where none was given.
     pub(crate) fn page_limit(&self, limit: Option<usize>) -> Result<usize> {
         let limits = &self.limits;
-        let limit = limit.unwrap_or(limits.page_events_default);
+        let limit = limit.unwrap_or(limits.page_events_default.min(limits.page_events_max));
         if (1..=limits.page_events_max).contains(&limit) {
             return Ok(limit);
         }

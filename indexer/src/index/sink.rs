@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use broker::{
-    Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Timestamp,
+    Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage, Timestamp,
 };
 use tracing::{debug, info};
 
@@ -32,17 +32,16 @@ impl IndexSink {
     /// The index that a partition belongs to; none if its stream has none, or is gone.
     fn index_of(&self, place: &Place) -> Option<Arc<StreamIndex>> {
         let stream = self.indexer.catalog.get(place.topic.stream()?).ok()?;
-        let is_this = stream.topic(broker::Stage::Processed) == place.topic;
+        let is_this = stream.topic(Stage::Processed) == place.topic;
         (is_this && stream.definition.sinks.index).then(|| self.indexer.of(&stream))
     }
 
     /// The same, sure that the stream was not defined by another process a moment ago.
     async fn index_of_new(&self, place: &Place) -> Result<Option<Arc<StreamIndex>>> {
-        let known = self.index_of(place);
-        if known.is_some() {
-            return Ok(known);
+        let name = place.topic.stream();
+        if name.is_some_and(|name| self.indexer.catalog.get(name).is_err()) {
+            self.indexer.catalog.refresh().await?;
         }
-        self.indexer.catalog.refresh().await?;
         Ok(self.index_of(place))
     }
 
@@ -58,6 +57,9 @@ impl IndexSink {
         };
         let mut due: Vec<Place> =
             staged.iter().filter(|(_, staged)| is_due(staged)).map(|(place, _)| (*place).clone()).collect();
+        if due.is_empty() && self.indexer.is_full() {
+            self.indexer.release_unowned();
+        }
         if due.is_empty() && self.indexer.is_full() {
             staged.sort_by_key(|(_, staged)| std::cmp::Reverse(staged.bytes));
             due.extend(staged.first().map(|(place, _)| (*place).clone()));

@@ -194,6 +194,33 @@ async fn values_come_back_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn large_and_wide_events_are_indexed() {
+    let bench = Bench::new(Limits { split_age_max: Duration::ZERO, ..small() }).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    let wide: Vec<String> = (0..3_000).map(|number| format!("\"f{number}\":{number}")).collect();
+    let large = [
+        format!("{{\"word\":\"{}\"}}", "x".repeat(1 << 20)),
+        format!("{{\"text\":\"{}end\"}}", "many words ".repeat(90_000)),
+        format!("{{{}}}", wide.join(",")),
+        format!("{{\"{}\":1}}", "name".repeat(30_000)),
+    ];
+    let key = "key".repeat(20_000);
+    let records: Vec<_> = (0..).zip(&large).map(|(n, value)| bench.record(n, Some(&key), value)).collect();
+    bench.append(Stage::Processed, 1, &records).await;
+    for published in [0, 1] {
+        for (q, wanted) in [("end", 1), ("f2999:2999", 1), ("f7:*", 1), ("words", 1)] {
+            let asked = Asked { q: Some(q.to_owned()), ..Asked::default() };
+            assert_eq!(bench.count(&bench.indexer, &asked).await.unwrap(), wanted, "{q}");
+        }
+        assert_eq!(values(&bench, &bench.indexer).await, large);
+        let asked = Asked { key: Some(key.clone()), ..Asked::default() };
+        assert_eq!(bench.count(&bench.indexer, &asked).await.unwrap(), 4);
+        assert_eq!(bench.splits().len(), published);
+        driver.step(&bench, 16 << 20).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn holds_no_more_than_it_may_and_answers_all_the_same() {
     let limits = Limits { staged_bytes_max: 2_000, split_events_max: 1_000_000, ..small() };
     let bench = Bench::new(limits).await;

@@ -15,6 +15,13 @@ use tantivy::{Searcher, TantivyError};
 
 use super::schema::{EVENT, OF_SPLITS};
 
+/// The longest query, in bytes.
+const QUERY_BYTES_MAX: usize = 8 << 10;
+/// The longest key that is searched for, in bytes: tantivy indexes no longer terms.
+const KEY_BYTES_MAX: usize = 64_000;
+/// The most signs in a query that may nest, since the parser goes down the stack with each.
+const OPERATORS_MAX: usize = 128;
+
 static PARSER: LazyLock<QueryParser> = LazyLock::new(|| {
     let fields = &*OF_SPLITS;
     let default_fields = vec![fields.event, fields.text];
@@ -39,9 +46,13 @@ impl Clone for Terms {
 }
 
 impl Terms {
-    /// The condition of `q` and `key`, `None` if there is neither. An error names `q`.
+    /// The condition of `q` and `key`, `None` if there is neither. An error names
+    /// the one at fault.
     pub(crate) fn parse(q: Option<&str>, key: Option<&str>) -> Result<Option<Terms>> {
         let q = q.filter(|q| !q.trim().is_empty()).map(parse).transpose()?;
+        if key.is_some_and(|key| key.len() > KEY_BYTES_MAX) {
+            return Err(Error::invalid("key", format!("a key has at most {KEY_BYTES_MAX} bytes here")));
+        }
         let with_key = key.map(|key| {
             let term = Term::from_field_bytes(OF_SPLITS.key, key.as_bytes());
             Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
@@ -70,6 +81,13 @@ impl Terms {
 
 fn parse(q: &str) -> Result<Box<dyn Query>> {
     let invalid = |message: String| Error::invalid("q", message);
+    if q.len() > QUERY_BYTES_MAX {
+        return Err(invalid(format!("a query has at most {QUERY_BYTES_MAX} bytes")));
+    }
+    let operators = q.matches(['(', '+', '-', '!']).count() + q.matches("NOT").count();
+    if operators > OPERATORS_MAX {
+        return Err(invalid(format!("a query has at most {OPERATORS_MAX} operators")));
+    }
     let mut ast = query_grammar::parse_query(q).map_err(|_| {
         let (_, errors) = query_grammar::parse_query_lenient(q);
         let found = errors.first().map(|error| format!(": {} at position {}", error.message, error.pos));
@@ -110,5 +128,40 @@ fn into_event(ast: &mut UserInputAst) {
             UserInputLeaf::Exists { field } => under(field),
             UserInputLeaf::All => {}
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::Kind;
+
+    use super::*;
+
+    #[test]
+    fn hostile_queries_are_refused_or_parsed_and_never_end_the_process() {
+        let parts = [
+            "(", "a:(", "-(", "- (a OR ", "(a ", "-", "+", "NOT ", "- ", "!", "\"", "'", "[", "a:[", "a OR ",
+            "a AND ", "\\", "/", "a:", "a^", "* ", "a: IN [", "a:>", "{", "a~", "-+", "(-",
+        ];
+        for part in parts {
+            for count in [1, 60, 128, 4_000] {
+                let nested = format!("{}a{}", part.repeat(count), ")".repeat(count));
+                for q in [part.repeat(count), nested, format!("{}a]", part.repeat(count))] {
+                    if let Err(error) = Terms::parse(Some(&q), None) {
+                        assert_eq!(
+                            (error.kind(), error.field()),
+                            (Kind::Invalid, Some("q")),
+                            "{part} {count}"
+                        );
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn long_queries_of_words_are_taken() {
+        assert!(Terms::parse(Some(&"origin:DTW OR ".repeat(500)[..6_900]), None).is_ok());
+        assert!(Terms::parse(Some(&"word ".repeat(2_000)), None).is_err());
     }
 }

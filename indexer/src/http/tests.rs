@@ -1,0 +1,212 @@
+//! What each surface answers, by status and body.
+
+use axum::body::{Body, to_bytes};
+use broker::{Kind, Stage};
+use http::{Request, StatusCode};
+use proto::problem::Problem;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use crate::testing::Bench;
+use crate::{Indexer, Limits};
+
+const EVENTS: &str = "/api/v1/streams/flights/1/events";
+const OLD: &str = "/streams/flights/1/events";
+
+async fn get(indexer: &std::sync::Arc<Indexer>, uri: &str) -> axum::response::Response {
+    let request = Request::get(uri).body(Body::empty()).unwrap();
+    indexer.router().oneshot(request).await.unwrap()
+}
+
+async fn text(response: axum::response::Response) -> String {
+    let bytes = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+async fn json_of(bench: &Bench, uri: &str) -> (StatusCode, Value) {
+    let response = get(&bench.indexer, uri).await;
+    let status = response.status();
+    (status, serde_json::from_str(&text(response).await).unwrap())
+}
+
+/// Twelve events: two on January 1st at midnight and at its last second, ten on the 2nd.
+async fn bench() -> Bench {
+    let bench = Bench::new(Limits::default()).await;
+    let mut records = vec![bench.record(0, Some("a"), "{\"n\": 0,\n \"n\":1}")];
+    records.push(bench.record(86_399, None, "{\"n\":1}"));
+    records.extend((0..10).map(|n| bench.record(86_400 + n, None, &format!("{{\"n\":{}}}", n + 2))));
+    bench.append(Stage::Processed, 0, &records).await;
+    bench
+}
+
+#[tokio::test]
+async fn a_page_has_events_as_they_were_posted_and_a_cursor() {
+    let bench = bench().await;
+    let response = get(&bench.indexer, &format!("{EVENTS}?to=2001-01-01&limit=1")).await;
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = text(response).await;
+    let event = concat!(
+        r#"{"partition":0,"offset":0,"origin":{"partition":0,"offset":0},"#,
+        r#""timestamp":"2001-01-01T00:00:00Z","key":"a","value":{"n": 0,"#,
+        "\n \"n\":1}}"
+    );
+    assert!(body.starts_with(&format!("{{\"events\":[{event}],\"cursor\":\"")), "{body}");
+    assert!(body.ends_with(r#"","complete_through":"2001-01-01T01:00:00Z"}"#), "{body}");
+
+    let page: Value = serde_json::from_str(&body).unwrap();
+    let cursor = page["cursor"].as_str().unwrap();
+    let (status, page) = json_of(&bench, &format!("{EVENTS}?to=2001-01-01&limit=9&cursor={cursor}")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(page["events"][0]["value"], json!({"n": 1}));
+    assert_eq!(page["events"][0]["key"], Value::Null);
+    assert_eq!(page["cursor"], Value::Null);
+}
+
+#[tokio::test]
+async fn counts_and_newest_first() {
+    let bench = bench().await;
+    let (_, count) = json_of(&bench, &format!("{EVENTS}/count?from=2001-01-02&to=2001-01-02")).await;
+    assert_eq!(count, json!({"count": 10, "complete_through": "2001-01-01T01:00:00Z"}));
+    let (_, count) = json_of(&bench, &format!("{EVENTS}/count?q=n:%5B5%20TO%20*%5D")).await;
+    assert_eq!(count["count"], 7);
+    let (_, page) = json_of(&bench, &format!("{EVENTS}?order=desc&limit=2")).await;
+    assert_eq!(page["events"][0]["offset"], 11);
+}
+
+#[tokio::test]
+async fn an_export_is_one_event_a_line() {
+    let bench = Bench::new(Limits { page_events_max: 3, ..Limits::default() }).await;
+    let records: Vec<_> = (0..10).map(|n| bench.record(n, None, &format!("{{\"n\":\n{n}}}"))).collect();
+    bench.append(Stage::Processed, 1, &records).await;
+    let response = get(&bench.indexer, &format!("{EVENTS}/export?order=desc")).await;
+    assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+    let body = text(response).await;
+    let offsets: Vec<u64> = body
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["offset"].as_u64().unwrap())
+        .collect();
+    assert_eq!(offsets, [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]);
+    assert!(body.lines().next().unwrap().contains("{\"n\": 9}"));
+}
+
+#[tokio::test]
+async fn an_export_that_fails_in_the_middle_breaks_off() {
+    let bench = Bench::new(Limits { page_events_max: 1, ..Limits::default() }).await;
+    let records = [bench.record(0, None, "{}"), bench.record(1, None, "not JSON")];
+    bench.append(Stage::Processed, 1, &records).await;
+    let response = get(&bench.indexer, &format!("{EVENTS}/export")).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert!(to_bytes(response.into_body(), usize::MAX).await.is_err());
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_refused_by_name() {
+    let bench = bench().await;
+    for (query, field) in [
+        ("?limit=0", "limit"),
+        ("?limit=10001", "limit"),
+        ("?limit=ten", "limit"),
+        ("?cursor=abc", "cursor"),
+        ("?order=up", "order"),
+        ("?from=2001-01-02&to=2001-01-01", "from"),
+        ("?to=now", "to"),
+        ("?q=(", "q"),
+        ("?frm=2001-01-02", "frm"),
+        ("?limit=1&limit=2", "limit"),
+        ("/count?limit=1", "limit"),
+        ("/export?cursor=x", "cursor"),
+    ] {
+        let response = get(&bench.indexer, &format!("{EVENTS}{query}")).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{query}");
+        let problem = response.extensions().get::<Problem>().unwrap();
+        assert_eq!((problem.kind, problem.field.as_deref()), (Kind::Invalid, Some(field)), "{query}");
+    }
+    let response = get(&bench.indexer, "/api/v1/streams/trains/1/events").await;
+    assert_eq!(response.status(), StatusCode::NOT_FOUND);
+    let response = get(&bench.indexer, "/api/v1/streams/Trains/1/events").await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn too_many_queries_at_once_are_told_to_slow_down() {
+    let bench = Bench::new(Limits { queries_max: 0, ..Limits::default() }).await;
+    let response = get(&bench.indexer, EVENTS).await;
+    assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(response.headers()["retry-after"], "1");
+}
+
+#[tokio::test]
+async fn the_older_surface_pages_whole_days_by_number() {
+    let bench = bench().await;
+    let days = "from_date=2001-01-01&to_date=2001-01-02";
+    let (status, page) = json_of(&bench, &format!("{OLD}?{days}")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&page["page"], &page["total_pages"]), (&json!(1), &json!(2)));
+    assert_eq!(page["values"].as_array().unwrap().len(), 10);
+    let (_, page) = json_of(&bench, &format!("{OLD}?{days}&page=3&page_size=5")).await;
+    assert_eq!(page, json!({"values": [{"n": 10}, {"n": 11}], "page": 3, "total_pages": 3}));
+    let (_, page) = json_of(&bench, &format!("{OLD}?from_date=2001-01-01&to_date=2001-01-01")).await;
+    assert_eq!(page["values"], json!([{"n": 1}, {"n": 1}]));
+    let (_, page) = json_of(&bench, &format!("{OLD}?from_date=978307200&to_date=978307200000")).await;
+    assert_eq!(page["values"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn the_older_surface_refuses_in_its_own_shapes() {
+    let bench = bench().await;
+    let none = json!({"message": "Could not find event: flights/1"});
+    let fault = |name: &str, msg: &str, kind: &str, ctx: Option<Value>| {
+        let mut fault = json!({"loc": ["query", name], "msg": msg, "type": kind});
+        if let Some(ctx) = ctx {
+            fault["ctx"] = ctx;
+        }
+        fault
+    };
+    let missing = |name| fault(name, "field required", "value_error.missing", None);
+    let not_a_date = |name| fault(name, "invalid date format", "value_error.date", None);
+    let days = "from_date=2001-01-01&to_date=2001-01-02";
+    for (query, status, body) in [
+        ("from_date=2002-01-01&to_date=2002-01-02".to_owned(), 400, none.clone()),
+        ("from_date=2001-01-02&to_date=2001-01-01".to_owned(), 400, none.clone()),
+        (format!("{days}&page=3"), 400, none.clone()),
+        (String::new(), 422, json!({"detail": [missing("from_date"), missing("to_date")]})),
+        (
+            "from_date=yesterday&to_date=2001-02-30".to_owned(),
+            422,
+            json!({"detail": [not_a_date("from_date"), not_a_date("to_date")]}),
+        ),
+        (
+            format!("{days}&page=0"),
+            422,
+            json!({"detail": [fault(
+                "page",
+                "ensure this value is greater than 0",
+                "value_error.number.not_gt",
+                Some(json!({"limit_value": 0})),
+            )]}),
+        ),
+        (
+            format!("{days}&page=x&page_size=10001"),
+            422,
+            json!({"detail": [
+                fault("page", "value is not a valid integer", "type_error.integer", None),
+                fault(
+                    "page_size",
+                    "ensure this value is less than or equal to 10000",
+                    "value_error.number.not_le",
+                    Some(json!({"limit_value": 10_000})),
+                ),
+            ]}),
+        ),
+    ] {
+        let (found, answer) = json_of(&bench, &format!("{OLD}?{query}")).await;
+        assert_eq!((found.as_u16(), answer), (status, body), "{query}");
+    }
+    for (path, message) in [
+        ("flights/2", "Version: 2 for dataset 'flights' not found"),
+        ("Trains/1", "Version: 1 for dataset 'Trains' not found"),
+    ] {
+        let (status, body) = json_of(&bench, &format!("/streams/{path}/events")).await;
+        assert_eq!((status, body), (StatusCode::NOT_FOUND, json!({"message": message})));
+    }
+}
