@@ -15,7 +15,7 @@ use axum::routing::get;
 use http::StatusCode;
 use ingest::auth::Bearer;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -40,6 +40,8 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
 
 async fn run(config: Config) -> Result<(), Failure> {
     let _folder = Folder::open(&config.data)?;
+    // From here on no signal ends the process by itself: who sees it ready may tell it to stop.
+    let signals = Signals::listen()?;
     let bearer = bearer(&config)?;
     let end = CancellationToken::new();
     let failed = Failed::new(end.clone());
@@ -53,7 +55,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
     let is_ready = Arc::new(AtomicBool::new(true));
-    let router = router(&parts, &config, bearer, is_ready.clone());
+    let router = router(&parts, &config, bearer, is_ready.clone()).await;
     let limits = config.limits.clone();
     let mut door = Some((listener, router, connections.clone()));
     doors.keep("door", move |stop| {
@@ -68,37 +70,49 @@ async fn run(config: Config) -> Result<(), Failure> {
     });
     info!(%address, data = %config.data.display(), "ready");
 
-    wait_for_the_end(&end).await?;
+    signals.wait_for_the_end(&end).await;
     is_ready.store(false, Ordering::SeqCst);
     drain(&config, (&doors, &connections), &workers, parts).await?;
     failed.first().map_or(Ok(()), |error| Err(error.into()))
 }
 
-async fn wait_for_the_end(end: &CancellationToken) -> Result<(), Failure> {
-    let mut interrupt = signal(SignalKind::interrupt()).or_fail("listen for SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).or_fail("listen for SIGTERM")?;
-    tokio::select! {
-        _ = interrupt.recv() => info!("interrupted, shutting down"),
-        _ = terminate.recv() => info!("terminated, shutting down"),
-        () = end.cancelled() => warn!("shutting down after a failure"),
+/// The signals that tell the process to stop, kept from the moment on when this is made.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let interrupt = signal(SignalKind::interrupt()).or_fail("listen for SIGINT")?;
+        let terminate = signal(SignalKind::terminate()).or_fail("listen for SIGTERM")?;
+        Ok(Self { interrupt, terminate })
     }
-    end.cancel();
-    Ok(())
+
+    async fn wait_for_the_end(mut self, end: &CancellationToken) {
+        tokio::select! {
+            _ = self.interrupt.recv() => info!("interrupted, shutting down"),
+            _ = self.terminate.recv() => info!("terminated, shutting down"),
+            () = end.cancelled() => warn!("shutting down after a failure"),
+        }
+        end.cancel();
+    }
 }
 
 /// Doors first, so that nothing new comes in; then the workers, which commit what they have; then
-/// the log. One grace period over all of it.
+/// the log. One grace period over all of it; clients that are slow to end their requests get half of
+/// it, so that they cannot keep the rest from ending well.
 async fn drain(
     config: &Config,
     (doors, connections): (&Supervisor, &Connections),
     workers: &Supervisor,
     parts: Parts,
 ) -> Result<(), Failure> {
-    let deadline = Instant::now() + Duration::from_secs(config.shutdown_grace_seconds);
+    let grace = Duration::from_secs(config.shutdown_grace_seconds);
+    let began = Instant::now();
+    let deadline = began + grace;
     let mut running = doors.finish(deadline).await;
-    if !connections.finish(deadline).await {
-        running.push("connections");
-    }
+    connections.finish(began + grace / 2).await;
     running.extend(workers.finish(deadline).await);
     match tokio::time::timeout_at(deadline, parts.log.close()).await {
         Ok(closed) => closed?,
@@ -129,7 +143,7 @@ fn bearer(config: &Config) -> Result<Bearer, Failure> {
     Ok(Bearer::new(token.expose().to_owned()).open(open))
 }
 
-fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
+async fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
     let ready = move || async move {
         if is_ready.load(Ordering::SeqCst) {
             (StatusCode::OK, "ready\n")
@@ -139,6 +153,7 @@ fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBo
     };
     let router = parts
         .doors(config)
+        .await
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)

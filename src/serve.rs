@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use http::StatusCode;
 use http::header::HeaderValue;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -47,7 +49,7 @@ pub(crate) async fn listen(
     limits: Limits,
     (connections, stop): (Connections, CancellationToken),
 ) {
-    let router = finish_router(router);
+    let router = finish_router(router, limits.header_bytes_max.bytes());
     loop {
         let accepted = tokio::select! {
             biased;
@@ -66,16 +68,36 @@ pub(crate) async fn listen(
     }
 }
 
-/// What every answer gets: an id, a body where it is a refusal, and a 500 where the handler panicked.
-fn finish_router(router: Router) -> Router {
+/// What every answer gets: an id, a body where it is a refusal, a 431 where the headers are too large
+/// and a 500 where the handler panicked.
+fn finish_router(router: Router, header_bytes_max: usize) -> Router {
     let on_panic = |_| {
         let message = "the request ran into a bug".to_owned();
         Problem { kind: Kind::Internal, message, field: None }.into_response::<Body>()
     };
-    router.layer(CatchPanicLayer::custom(on_panic)).layer(axum::middleware::from_fn(identify))
+    router
+        .layer(CatchPanicLayer::custom(on_panic))
+        .layer(from_fn_with_state(header_bytes_max, measure))
+        .layer(from_fn(identify))
 }
 
-async fn identify(request: Request, next: axum::middleware::Next) -> Response {
+/// Refuses headers above the limit, with the field. Those that are larger still never come here:
+/// hyper refuses them itself, without a body.
+async fn measure(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
+    // As HTTP/1 writes them: `name: value` and a line's end.
+    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let bytes = lines.sum::<usize>() + request.uri().to_string().len();
+    if bytes <= bytes_max {
+        return next.run(request).await;
+    }
+    let message = format!("path and headers have at most {bytes_max} bytes (header_bytes_max), not {bytes}");
+    let field = Some("headers".to_owned());
+    let mut response: Response = Problem { kind: Kind::TooLarge, message, field }.into_response();
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response
+}
+
+async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let mut response = render(next.run(request).await, &id);
@@ -129,12 +151,13 @@ fn serve(
 
 fn builder(limits: &Limits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    let header_bytes = limits.header_bytes_max.bytes();
+    // Room for headers above the limit, so that they can be refused with a reason.
+    let header_bytes = limits.header_bytes_max.bytes().saturating_mul(2).max(16 << 10);
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time_max.0)
-        .max_buf_size(header_bytes.max(8 << 10));
+        .max_buf_size(header_bytes);
     builder
         .http2()
         .timer(TokioTimer::new())

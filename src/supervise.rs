@@ -120,18 +120,33 @@ where
 
 /// Spawns the tasks of connections, which come and go.
 #[derive(Clone, Default)]
-pub(crate) struct Connections(TaskTracker);
+pub(crate) struct Connections {
+    tasks: TaskTracker,
+    cut: CancellationToken,
+}
 
 impl Connections {
-    /// Serves one connection.
+    /// Serves one connection, until it ends or is cut.
     pub(crate) fn spawn(&self, connection: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(connection);
+        let cut = self.cut.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = connection => {}
+                () = cut.cancelled() => {}
+            }
+        });
     }
 
-    /// Waits until every connection has ended; false if some still run at the deadline.
-    pub(crate) async fn finish(&self, deadline: Instant) -> bool {
-        self.0.close();
-        timeout_at(deadline, self.0.wait()).await.is_ok()
+    /// Waits until every connection has ended, and cuts those that have not at the deadline. Their
+    /// requests were not answered, so nothing was promised.
+    pub(crate) async fn finish(&self, deadline: Instant) {
+        self.tasks.close();
+        if timeout_at(deadline, self.tasks.wait()).await.is_err() {
+            warn!(connections = self.tasks.len(), "cutting connections that did not end");
+            self.cut.cancel();
+            self.tasks.wait().await;
+        }
     }
 }
 
@@ -170,5 +185,15 @@ mod tests {
         tokio::task::yield_now().await;
         let running = supervisor.finish(Instant::now() + Duration::from_secs(1)).await;
         assert_eq!(running, ["stubborn"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_end_is_cut() {
+        let connections = Connections::default();
+        connections.spawn(std::future::ready(()));
+        connections.spawn(std::future::pending());
+        let deadline = Instant::now() + Duration::from_secs(1);
+        connections.finish(deadline).await;
+        assert!(Instant::now() >= deadline && connections.tasks.is_empty());
     }
 }

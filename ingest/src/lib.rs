@@ -28,6 +28,7 @@ use broker::{Catalog, Clock, Log};
 use proto::v1::ingest_server::IngestServer;
 use proto::v1::streams_server::StreamsServer;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
 pub use grpc::{AppendDoor, StreamsDoor};
@@ -43,6 +44,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What is taken at most.
     pub limits: Limits,
+    /// Ends the calls of `AppendStream`, when the process stops.
+    pub shutdown: CancellationToken,
 }
 
 /// The doors.
@@ -51,6 +54,7 @@ pub struct Ingest {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: Limits,
+    pub(crate) shutdown: CancellationToken,
     pub(crate) admission: Admission,
     /// Chooses the partition of records without a key, request by request.
     pub(crate) turn: AtomicU32,
@@ -61,10 +65,10 @@ pub struct Ingest {
 impl Ingest {
     /// The doors, not yet served.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, limits } = parts;
+        let Parts { log, catalog, clock, limits, shutdown } = parts;
         let admission = Admission::new(limits.in_flight_bytes_max);
         let (turn, replaying) = (AtomicU32::new(0), Mutex::new(()));
-        Arc::new(Self { log, catalog, clock, limits, admission, turn, replaying })
+        Arc::new(Self { log, catalog, clock, limits, shutdown, admission, turn, replaying })
     }
 
     /// The HTTP doors, to be merged with other routers. Errors carry a [`proto::problem::Problem`]

@@ -13,6 +13,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth::{self, Bearer};
@@ -53,7 +54,8 @@ impl Doors {
         let clock = Arc::new(ManualClock::at(now));
         let log: Arc<dyn Log> = SledLog::open(SledOptions::at(folder.path()), clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
-        let ingest = Ingest::new(Parts { log: log.clone(), catalog, clock, limits });
+        let shutdown = CancellationToken::new();
+        let ingest = Ingest::new(Parts { log: log.clone(), catalog, clock, limits, shutdown });
         let render = |response: Response| async { proto::problem::render(response, "request-1") };
         // As the server has it, but open to everybody.
         let router = auth::layer(ingest.router(), Bearer::new(String::new()).open(["/"]));

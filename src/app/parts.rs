@@ -16,7 +16,9 @@ use indexer::store::{ObjectStore, StoreSettings};
 use ingest::Ingest;
 use proto::v1;
 use tokio_util::sync::CancellationToken;
+use tonic::server::NamedService;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 use crate::config::{self, Config, LogKind, Role};
 use crate::failure::{Failure, OrFail};
@@ -70,7 +72,7 @@ pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Par
         objects,
         cache_directory: config.data.join("cache"),
         limits: index_limits(&config.index),
-        shutdown: stop,
+        shutdown: stop.clone(),
     });
     let limits = ingest_limits(&config.limits);
     let ingest = Ingest::new(ingest::Parts {
@@ -78,6 +80,7 @@ pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Par
         catalog: catalog.clone(),
         clock: clock.clone(),
         limits,
+        shutdown: stop,
     });
     Ok(Parts { log, clock, catalog, indexer, archive, ingest })
 }
@@ -113,25 +116,43 @@ async fn open_kafka(data: &Path, settings: &config::Kafka) -> Result<Arc<dyn Log
 
 impl Parts {
     /// The routes of the configured roles, gRPC and health among them.
-    pub(super) fn doors(&self, config: &Config) -> Router {
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()
-            .expect("the descriptors were compiled with this program");
-        let (_, health) = tonic_health::server::health_reporter();
-        let mut grpc = Routes::default().add_service(reflection).add_service(health);
+    pub(super) async fn doors(&self, config: &Config) -> Router {
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let mut grpc = reflection().add_service(health);
         let mut http = Router::new();
         if config.roles.has(Role::Ingest) {
-            grpc = grpc.add_service(self.ingest.grpc_ingest()).add_service(self.ingest.grpc_streams());
+            let (ingest, streams) = (self.ingest.grpc_ingest(), self.ingest.grpc_streams());
+            report(&reporter, &ingest).await;
+            report(&reporter, &streams).await;
+            grpc = grpc.add_service(ingest).add_service(streams);
             http = http.merge(self.ingest.router());
         }
         if config.roles.has(Role::Query) {
-            grpc = grpc.add_service(self.indexer.grpc());
+            let events = self.indexer.grpc();
+            report(&reporter, &events).await;
+            grpc = grpc.add_service(events);
             http = http.merge(self.indexer.router());
         }
         http.merge(grpc.prepare().into_axum_router().reset_fallback())
     }
+}
+
+/// Tells health checks that a service is here.
+async fn report<S: NamedService>(reporter: &HealthReporter, _: &S) {
+    reporter.set_serving::<S>().await;
+}
+
+/// Reflection in the version that there is now, and in the one before that many clients still use.
+fn reflection() -> Routes {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let why = "the descriptors were compiled with this program";
+    Routes::default()
+        .add_service(builder().build_v1().expect(why))
+        .add_service(builder().build_v1alpha().expect(why))
 }
 
 fn store_settings(config: &Config) -> StoreSettings {

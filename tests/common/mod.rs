@@ -112,6 +112,16 @@ impl Server {
         self.child.wait().unwrap()
     }
 
+    /// The id of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end, and the exit status.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+
     /// The folder of its data.
     pub(crate) fn data(&self) -> &Path {
         &self.data

@@ -94,7 +94,24 @@ fn parse(q: &str) -> Result<Box<dyn Query>> {
         invalid(format!("the query cannot be read{}", found.unwrap_or_default()))
     })?;
     into_event(&mut ast);
+    complete_exclusions(&mut ast);
     PARSER.build_query_from_user_input_ast(ast).map_err(|error| invalid(error.to_string()))
+}
+
+/// Gives clauses that only exclude something to exclude it from: `a AND NOT b` holds one, `NOT b`,
+/// which would find nothing by itself.
+fn complete_exclusions(ast: &mut UserInputAst) {
+    match ast {
+        UserInputAst::Clause(children) => {
+            children.iter_mut().for_each(|(_, child)| complete_exclusions(child));
+            let is_exclusion = |(occur, _): &(Option<Occur>, UserInputAst)| *occur == Some(Occur::MustNot);
+            if !children.is_empty() && children.iter().all(is_exclusion) {
+                children.push((Some(Occur::Must), UserInputLeaf::All.into()));
+            }
+        }
+        UserInputAst::Boost(child, _) => complete_exclusions(child),
+        UserInputAst::Leaf(_) => {}
+    }
 }
 
 /// Moves every path under the event, so that no path of a user meets a field of the index.

@@ -63,7 +63,8 @@ impl ingest_server::Ingest for AppendDoor {
 }
 
 /// Answers batch by batch. What refuses a whole batch ends the call, after the answers of the
-/// batches before it; batches after it may have been written if they were sent by then.
+/// batches before it; batches after it may have been written if they were sent by then. So does the end
+/// of the process, but what was not read by then is not written.
 fn answers(ingest: Arc<Ingest>, mut requests: Streaming<AppendRequest>) -> Answers {
     Box::pin(try_stream! {
         let mut in_flight = InFlight::default();
@@ -77,6 +78,7 @@ fn answers(ingest: Arc<Ingest>, mut requests: Streaming<AppendRequest>) -> Answe
             tokio::select! {
                 biased;
                 Some(answer) = in_flight.next() => yield answer.map_err(status)?,
+                () = ingest.shutdown.cancelled(), if end.is_none() => end = Some(Err(stopping())),
                 request = requests.message(), if end.is_none() && has_room => {
                     match next_batch(&ingest, &mut name, request).await {
                         Ok(Some(batch)) => in_flight.push(batch),
@@ -88,6 +90,11 @@ fn answers(ingest: Arc<Ingest>, mut requests: Streaming<AppendRequest>) -> Answe
         }
         end.unwrap_or(Ok(()))?;
     })
+}
+
+/// Why a call ends that could have gone on: everything sent so far and read was answered.
+fn stopping() -> Status {
+    status(Error::unavailable("the server is shutting down"))
 }
 
 async fn next_batch(

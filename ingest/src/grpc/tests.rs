@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, StreamExt as _};
 use proto::v1::ingest_client::IngestClient;
 use proto::v1::ingest_server::IngestServer;
 use proto::v1::record_result::Result as Outcome;
@@ -182,4 +182,14 @@ async fn streams_are_administered() {
     let bad = CreateStreamRequest { definition_json: r#"{"dataset":"x","versio":"1"}"#.to_owned() };
     let status = client.create(bad).await.unwrap_err();
     assert!(status.message().starts_with("versio: "), "{status}");
+}
+
+#[tokio::test]
+async fn a_call_that_stays_open_ends_with_the_process_once_its_batches_are_answered() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
+    let sent = stream::iter([batch("flights", &["{\"n\":1}"])]).chain(stream::pending());
+    let mut answers = client(&doors).append_stream(sent).await.unwrap().into_inner();
+    assert_eq!(summary(answers.message().await.unwrap().unwrap()), ["0/0"]);
+    doors.ingest.shutdown.cancel();
+    assert_eq!(answers.message().await.unwrap_err().code(), Code::Unavailable);
 }
