@@ -74,6 +74,9 @@ const CASES: &[Case] = &[
     }),
     ("groups::seeks_back_and_forth", |b| Box::pin(groups::seeks_back_and_forth(b))),
     ("groups::commits_outputs_with_progress", |b| Box::pin(groups::commits_outputs_with_progress(b))),
+    ("groups::shows_progress_only_with_its_outputs", |b| {
+        Box::pin(groups::shows_progress_only_with_its_outputs(b))
+    }),
     ("groups::writes_nothing_without_every_output", |b| {
         Box::pin(groups::writes_nothing_without_every_output(b))
     }),

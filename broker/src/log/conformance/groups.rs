@@ -112,6 +112,33 @@ pub async fn commits_outputs_with_progress(bench: &Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Whoever sees progress finds what was committed with it: bounds that are taken after it, and
+/// records below them.
+pub async fn shows_progress_only_with_its_outputs(bench: &Bench<'_>) -> Result<()> {
+    let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (processed, group) = (bench.topic(Stage::Processed, 1).await?, bench.group("g"));
+    let (from, output) = (place(&raw, 0), place(&processed, 0));
+    fill(bench, &*log, &raw, &numbered("in", 20)).await?;
+    let mut reader = log.subscribe(Selection::Topic(raw.clone()), &group).await?;
+    let (taken, _) = take(&mut *reader, &raw, 20).await?;
+    for (index, (_, entry)) in taken.iter().enumerate() {
+        let upto: Checkpoint = [(from.clone(), entry.offset.next())].into_iter().collect();
+        let committing = reader.commit(&upto, vec![to(&output, &[bench.record("out")])?]);
+        let watching = async {
+            while log.committed(&group, &raw).await? != upto {
+                tokio::task::yield_now().await;
+            }
+            let end = log.bounds(&output).await?.end;
+            let found = read_all(&*log, &output).await?;
+            let below = found.iter().filter(|entry| entry.offset < end).count();
+            same(&below, &(index + 1), "outputs below the end, once the progress shows")
+        };
+        let (committed, watched) = futures::join!(committing, watching);
+        committed.and(watched)?;
+    }
+    Ok(())
+}
+
 /// If one output cannot be written, neither the others nor the progress are.
 pub async fn writes_nothing_without_every_output(bench: &Bench<'_>) -> Result<()> {
     let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
