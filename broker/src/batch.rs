@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::record::{Origin, Record};
 use crate::time::Timestamp;
 use crate::topic::{Offset, Partition};
+use crate::varint::{self, unzigzag, zigzag};
 
 const HAS_KEY: u8 = 1;
 const HAS_TIME: u8 = 2;
@@ -117,16 +118,16 @@ impl BatchBuilder {
         if let Some(key) = &record.key {
             put_bytes(out, key);
         }
-        put_varint(out, zigzag(arrival.millis() - first.millis()));
+        varint::put(out, zigzag(arrival.millis() - first.millis()));
         if lag != 0 {
-            put_varint(out, zigzag(lag));
+            varint::put(out, zigzag(lag));
         }
         if let Some(origin) = record.origin {
-            put_varint(out, u64::from(origin.partition.0));
-            put_varint(out, origin.offset.0);
+            varint::put(out, u64::from(origin.partition.0));
+            varint::put(out, origin.offset.0);
         }
         if !record.headers.is_empty() {
-            put_varint(out, record.headers.len() as u64);
+            varint::put(out, record.headers.len() as u64);
             for (name, value) in &record.headers {
                 put_bytes(out, name.as_bytes());
                 put_bytes(out, value);
@@ -176,19 +177,19 @@ impl Iterator for Records {
 fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
     let flags = bytes.try_get_u8().ok()?;
     let key = if flags & HAS_KEY != 0 { Some(take_bytes(bytes)?) } else { None };
-    let arrival = base.millis().checked_add(unzigzag(take_varint(bytes)?))?;
+    let arrival = base.millis().checked_add(unzigzag(varint::take(bytes)?))?;
     let arrival = Timestamp::from_millis(arrival)?;
-    let lag = if flags & HAS_TIME != 0 { unzigzag(take_varint(bytes)?) } else { 0 };
+    let lag = if flags & HAS_TIME != 0 { unzigzag(varint::take(bytes)?) } else { 0 };
     let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
     let origin = if flags & HAS_ORIGIN != 0 {
-        let partition = Partition(u32::try_from(take_varint(bytes)?).ok()?);
-        Some(Origin { partition, offset: Offset(take_varint(bytes)?) })
+        let partition = Partition(u32::try_from(varint::take(bytes)?).ok()?);
+        Some(Origin { partition, offset: Offset(varint::take(bytes)?) })
     } else {
         None
     };
     let mut headers = Vec::new();
     if flags & HAS_HEADERS != 0 {
-        for _ in 0..take_varint(bytes)? {
+        for _ in 0..varint::take(bytes)? {
             let name = String::from_utf8(take_bytes(bytes)?.to_vec()).ok()?;
             headers.push((name, take_bytes(bytes)?));
         }
@@ -198,41 +199,13 @@ fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
-    put_varint(out, bytes.len() as u64);
+    varint::put(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
 fn take_bytes(bytes: &mut Bytes) -> Option<Bytes> {
-    let length = usize::try_from(take_varint(bytes)?).ok()?;
+    let length = usize::try_from(varint::take(bytes)?).ok()?;
     (length <= bytes.len()).then(|| bytes.split_to(length))
-}
-
-fn take_varint(bytes: &mut Bytes) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let byte = bytes.try_get_u8().ok()?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]

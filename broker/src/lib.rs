@@ -17,6 +17,7 @@ pub mod sink;
 pub mod time;
 pub mod topic;
 pub mod transform;
+mod varint;
 pub mod worker;
 
 pub use batch::{Batch, BatchBuilder};

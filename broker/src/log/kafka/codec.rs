@@ -15,6 +15,7 @@ use crate::log::Entry;
 use crate::record::{Origin, Record};
 use crate::time::Timestamp;
 use crate::topic::{Offset, Partition};
+use crate::varint::{self, unzigzag, zigzag};
 
 const NAME: &str = "hw";
 const VERSION: u8 = 1;
@@ -81,14 +82,14 @@ fn encode(record: &Record) -> Option<Vec<u8>> {
     }
     let mut out = vec![VERSION, flags];
     if lag != 0 {
-        put_varint(&mut out, zigzag(lag));
+        varint::put(&mut out, zigzag(lag));
     }
     if let Some(origin) = record.origin {
-        put_varint(&mut out, u64::from(origin.partition.0));
-        put_varint(&mut out, origin.offset.0);
+        varint::put(&mut out, u64::from(origin.partition.0));
+        varint::put(&mut out, origin.offset.0);
     }
     if is_early {
-        put_varint(&mut out, zigzag(arrival.millis()));
+        varint::put(&mut out, zigzag(arrival.millis()));
     }
     Some(out)
 }
@@ -104,47 +105,18 @@ fn take_own(record: &mut Record) {
 fn decode(mut bytes: &[u8], arrival: Timestamp) -> Option<(Timestamp, Timestamp, Option<Origin>)> {
     let [VERSION, flags, rest @ ..] = bytes else { return None };
     bytes = rest;
-    let lag = if flags & HAS_TIME != 0 { unzigzag(take_varint(&mut bytes)?) } else { 0 };
+    let lag = if flags & HAS_TIME != 0 { unzigzag(varint::take(&mut bytes)?) } else { 0 };
     let mut origin = None;
     if flags & HAS_ORIGIN != 0 {
-        let partition = Partition(u32::try_from(take_varint(&mut bytes)?).ok()?);
-        origin = Some(Origin { partition, offset: Offset(take_varint(&mut bytes)?) });
+        let partition = Partition(u32::try_from(varint::take(&mut bytes)?).ok()?);
+        origin = Some(Origin { partition, offset: Offset(varint::take(&mut bytes)?) });
     }
     let arrival = match flags & HAS_ARRIVAL {
         0 => arrival,
-        _ => Timestamp::from_millis(unzigzag(take_varint(&mut bytes)?))?,
+        _ => Timestamp::from_millis(unzigzag(varint::take(&mut bytes)?))?,
     };
     let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
     bytes.is_empty().then_some((time, arrival, origin))
-}
-
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-fn unzigzag(value: u64) -> i64 {
-    ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]
