@@ -241,6 +241,18 @@ async fn slow_and_greedy_clients_are_told_their_limit() {
 }
 
 #[tokio::test]
+async fn a_connection_on_which_no_headers_come_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::local(folder.path()).set("HEADWATER_LIMITS__HEADER_TIME_MAX", "1s");
+    let server = launch.start().await;
+    for beginning in ["", "GET / HTTP/1.1\r\nhost:"] {
+        let mut answer = String::new();
+        dial(&server, beginning).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "", "{beginning}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_of_http_2_reads_why_its_body_was_refused_while_it_sends_on() {
     let folder = tempfile::tempdir().unwrap();
     let server = open(Launch::local(folder.path()), json!({})).await;
