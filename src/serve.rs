@@ -134,6 +134,14 @@ fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "set nodelay");
         }
+        // The builder's timer begins with the first byte only.
+        let mut byte = [0];
+        let first = tokio::time::timeout(limits.header_time_max.0, stream.peek(&mut byte));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            first = first => if !matches!(first, Ok(Ok(1))) { return },
+        }
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {

@@ -18,6 +18,8 @@ const RECORDS: &str = "/api/v1/streams/things/1/records";
 const EVENTS: &str = "/api/v1/streams/things/1/events";
 const LINES: &str = "application/x-ndjson";
 
+type Headers<'a> = &'a [(&'a str, &'a str)];
+
 /// A server with the stream `things/1`, whose definition has these fields more.
 async fn open(launch: Launch, more: Value) -> Server {
     let server = launch.start().await;
@@ -33,7 +35,7 @@ async fn define(server: &Server, more: Value) {
 }
 
 /// Posts records: the status and the answer, whose error must name the request where there is one.
-async fn send(server: &Server, headers: &[(&str, &str)], body: impl Into<reqwest::Body>) -> (u16, Value) {
+async fn send(server: &Server, headers: Headers<'_>, body: impl Into<reqwest::Body>) -> (u16, Value) {
     let mut request = server.request(Method::POST, RECORDS).header("x-request-id", "r-1");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -120,7 +122,7 @@ async fn a_body_that_cannot_be_cut_into_records_is_refused_whole() {
     let (bomb, cut) = (gzip(&vec![b' '; 100 << 20]), gzip(numbers(0..100).as_bytes())[..60].to_vec());
     let zstd_bomb = zstd::encode_all(&vec![b' '; 100 << 20][..], 1).unwrap();
     let is_gzip = ("content-encoding", "gzip");
-    let cases: [(&[(&str, &str)], Vec<u8>, &str); 16] = [
+    let cases: [(Headers, Vec<u8>, &str); 16] = [
         (&[], b"{\"a\":1,}".to_vec(), "400 invalid body"),
         (&[], b"[{\"a\":1},{\"a\":}]".to_vec(), "400 invalid body"),
         (&[], b"{\"a\":\"\xff\"}".to_vec(), "400 invalid body"),
@@ -236,6 +238,34 @@ async fn slow_and_greedy_clients_are_told_their_limit() {
         assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("\"field\":\"body\""), "{answer}");
     }
     assert_eq!(send(&server, &[], "{\"n\":2}").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_connection_on_which_no_headers_come_is_closed() {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::local(folder.path()).set("HEADWATER_LIMITS__HEADER_TIME_MAX", "1s");
+    let server = launch.start().await;
+    for beginning in ["", "GET / HTTP/1.1\r\nhost:"] {
+        let mut answer = String::new();
+        dial(&server, beginning).read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "", "{beginning}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_of_http_2_reads_why_its_body_was_refused_while_it_sends_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = open(Launch::local(folder.path()), json!({})).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().build().unwrap();
+    for (path, token, wanted) in [
+        (RECORDS.to_owned(), TOKEN, "413 too_large body"),
+        (format!("{RECORDS}?atomc=true"), TOKEN, "400 invalid atomc"),
+        (RECORDS.to_owned(), "another", "401 unauthenticated authorization"),
+    ] {
+        let request = client.post(format!("{}{path}", server.base())).bearer_auth(token);
+        let answer = answered(request.body(vec![b' '; 30 << 20])).await;
+        assert_eq!(summary(&answer), wanted);
+    }
 }
 
 #[tokio::test]

@@ -7,11 +7,11 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
 use proto::problem::{Kind, Problem};
 use subtle::ConstantTimeEq as _;
 
-use crate::linger::linger;
+use crate::linger::{is_grpc, linger};
 
 /// The token that callers must present as `Authorization: Bearer TOKEN`.
 #[derive(Clone)]
@@ -76,8 +76,7 @@ async fn check(State(bearer): State<Bearer>, request: Request, next: Next) -> Re
     }
     let message = "present the token as authorization: Bearer TOKEN".to_owned();
     let problem = Problem { kind: Kind::Unauthenticated, message, field: Some("authorization".to_owned()) };
-    let content_type = request.headers().get(CONTENT_TYPE);
-    if content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc")) {
+    if is_grpc(request.headers()) {
         return problem.into_status().into_http();
     }
     let mut response: Response = problem.into_response();

@@ -92,8 +92,7 @@ pub struct Problem {
     pub kind: Kind,
     /// What happened.
     pub message: String,
-    /// The field of the request that is at fault.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The field of the request that is at fault; `null` in JSON where there is none.
     pub field: Option<String>,
 }
 
@@ -145,7 +144,17 @@ pub fn render<B: From<String>>(mut response: Response<B>, request_id: &str) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::Kind;
+    use http::Response;
+
+    use super::{Kind, Problem, render};
+
+    #[test]
+    fn an_answer_has_all_its_members_also_without_a_field() {
+        let problem = Problem { kind: Kind::NotFound, message: "gone".to_owned(), field: None };
+        let answer: Response<String> = render(problem.into_response(), "r-1");
+        let wanted = r#"{"error":{"kind":"not_found","message":"gone","field":null,"request_id":"r-1"}}"#;
+        assert_eq!(answer.body(), wanted);
+    }
 
     #[test]
     fn names_are_what_serde_writes() {
