@@ -127,7 +127,13 @@ impl Config {
             return Err(wrong("listen", message));
         }
         if self.token.as_ref().is_some_and(|token| !token::is_usable(token)) {
-            let message = format!("a token has at least {} printable characters", token::LENGTH_MIN);
+            return Err(wrong("token", "a token has one or more printable characters, without spaces"));
+        }
+        let is_short = |token: &Secret| token.expose().len() < token::LENGTH_MIN;
+        if !self.listen.ip().is_loopback() && self.token.as_ref().is_some_and(is_short) {
+            let least = token::LENGTH_MIN;
+            let message =
+                format!("{} can be reached from other machines: at least {least} characters", self.listen);
             return Err(wrong("token", message));
         }
         if self.log == LogKind::Kafka && self.kafka.brokers.as_ref().is_none_or(|text| text.is_empty()) {
@@ -207,7 +213,14 @@ mod tests {
         };
         assert_eq!(check(guarded), Ok(()));
         let short = |config: &mut Config| config.token = Some(Secret::new("short"));
-        assert!(check(short).unwrap_err().starts_with("token: "));
+        assert_eq!(check(short), Ok(()), "on this machine only");
+        let short_and_open = |config: &mut Config| {
+            open(config);
+            short(config);
+        };
+        assert!(check(short_and_open).unwrap_err().starts_with("token: "));
+        let spaced = |config: &mut Config| config.token = Some(Secret::new("with space"));
+        assert!(check(spaced).unwrap_err().starts_with("token: "));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::values::Secret;
 use crate::failure::{Exit, Failure, OrFail};
 
-/// The fewest characters of a token.
+/// The fewest characters of a token that others than this machine may try.
 pub(crate) const LENGTH_MIN: usize = 8;
 
 /// A token, and whether it was made just now.
@@ -22,10 +22,10 @@ pub(crate) struct Found {
     pub(crate) is_new: bool,
 }
 
-/// Whether a token fits in a header and is not too short.
+/// Whether a token fits in a header.
 pub(super) fn is_usable(token: &Secret) -> bool {
     let text = token.expose();
-    text.len() >= LENGTH_MIN && text.bytes().all(|c| c.is_ascii_graphic())
+    !text.is_empty() && text.bytes().all(|c| c.is_ascii_graphic())
 }
 
 /// Reads the token of a data folder; none if there is none yet.
@@ -38,7 +38,7 @@ pub(crate) fn read(data: &Path) -> Result<Option<Secret>, Failure> {
     };
     let token = Secret::new(text.trim());
     if !is_usable(&token) {
-        let message = format!("{} holds no token of {LENGTH_MIN} or more characters", path.display());
+        let message = format!("{} holds no token of printable characters", path.display());
         return Err(Failure::new(Exit::Usage, message));
     }
     Ok(Some(token))
@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn a_file_without_a_usable_token_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("token"), "short\n").unwrap();
+        fs::write(folder.path().join("token"), "two words\n").unwrap();
         assert!(read(folder.path()).is_err());
     }
 }
