@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::BatchBuilder;
@@ -16,8 +16,12 @@ use crate::sink::{Rejection, Sink};
 use crate::time::Clock;
 use crate::topic::Offset;
 
-/// How many bytes of records a worker takes at once.
+/// How many bytes of records a worker takes at once, at most.
 pub const NEXT_BYTES_MAX: usize = 4 << 20;
+/// How many it takes first, and at least.
+pub const NEXT_BYTES_MIN: usize = 16 << 10;
+/// How long a write should take at most: streams take turns, and a slow one must not hold the others.
+pub const WRITE_TIME_MAX: Duration = Duration::from_millis(250);
 /// How often a sink may flush while nothing arrives.
 pub const TICK: Duration = Duration::from_millis(100);
 
@@ -30,6 +34,7 @@ pub struct Worker {
     resumed: HashSet<Place>,
     reached: Checkpoint,
     dead: Vec<Rejection>,
+    next_bytes: usize,
 }
 
 impl Worker {
@@ -43,7 +48,15 @@ impl Worker {
     ) -> Result<Self> {
         let reader = log.subscribe(selection, &group).await?;
         let reached = reader.committed().clone();
-        Ok(Self { reader, sink, clock, resumed: HashSet::new(), reached, dead: Vec::new() })
+        Ok(Self {
+            reader,
+            sink,
+            clock,
+            resumed: HashSet::new(),
+            reached,
+            dead: Vec::new(),
+            next_bytes: NEXT_BYTES_MIN,
+        })
     }
 
     /// Runs until `stop`, then commits what was written and returns.
@@ -54,7 +67,7 @@ impl Worker {
             let chunks = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.settle().await,
-                chunks = self.reader.next(NEXT_BYTES_MAX) => chunks?,
+                chunks = self.reader.next(self.next_bytes) => chunks?,
                 _ = tick.tick() => Vec::new(),
             };
             let chunks = self.resume_new(chunks).await?;
@@ -92,7 +105,9 @@ impl Worker {
         for chunk in &chunks {
             self.reached.set(chunk.place.clone(), chunk.next);
         }
+        let begun = Instant::now();
         self.dead.extend(self.sink.write(chunks).await?);
+        self.next_bytes = adapted(self.next_bytes, begun.elapsed());
         Ok(())
     }
 
@@ -121,5 +136,32 @@ impl Worker {
         }
         let finished = batches.into_iter();
         finished.filter_map(|(place, batch)| Some(Append { place, batch: batch.finish()? })).collect()
+    }
+}
+
+/// How much to take next, after a write took so long: half after a slow one, twice after a quick one.
+fn adapted(bytes: usize, took: Duration) -> usize {
+    let next = if took > WRITE_TIME_MAX {
+        bytes / 2
+    } else if took < WRITE_TIME_MAX / 2 {
+        bytes * 2
+    } else {
+        bytes
+    };
+    next.clamp(NEXT_BYTES_MIN, NEXT_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn takes_less_while_writes_are_slow_and_more_while_they_are_quick() {
+        let (slow, fair, quick) = (WRITE_TIME_MAX * 2, WRITE_TIME_MAX * 3 / 4, Duration::ZERO);
+        assert_eq!(adapted(64 << 10, slow), 32 << 10);
+        assert_eq!(adapted(64 << 10, fair), 64 << 10);
+        assert_eq!(adapted(64 << 10, quick), 128 << 10);
+        assert_eq!(adapted(NEXT_BYTES_MIN, slow), NEXT_BYTES_MIN);
+        assert_eq!(adapted(NEXT_BYTES_MAX, quick), NEXT_BYTES_MAX);
     }
 }
