@@ -41,12 +41,14 @@ impl Launch {
         Self { data: data.to_owned(), arguments: Vec::new(), settings }
     }
 
-    /// The same on the real Kafka broker that `scripts/kafka start` runs.
+    /// The same on the real Kafka broker that `scripts/kafka start` runs. A query waits for the router
+    /// longer than the group waits for the member of a server that another test has killed.
     pub(crate) fn kafka(data: &Path) -> Self {
         #[allow(clippy::disallowed_methods, reason = "the broker is named by the script that started it")]
         let brokers = std::env::var("HEADWATER_TEST_KAFKA");
         let brokers = brokers.expect("no broker: scripts/kafka start && eval \"$(scripts/kafka env)\"");
-        Self::local(data).with("--log", "kafka").with("--kafka-brokers", &brokers)
+        let launch = Self::local(data).with("--log", "kafka").with("--kafka-brokers", &brokers);
+        launch.set("HEADWATER_INDEX__QUERY_WAIT_SECONDS", "30")
     }
 
     /// The same with one more flag and its value.
