@@ -6,8 +6,6 @@ mod parts;
 mod tracing_setup;
 mod workers;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -54,24 +52,12 @@ async fn run(config: Config) -> Result<(), Failure> {
     workers::start(&workers, &parts, &config);
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
-    let is_ready = Arc::new(AtomicBool::new(true));
-    let router = router(&parts, &config, bearer, is_ready.clone()).await;
-    let limits = config.limits.clone();
-    let mut door = Some((listener, router, connections.clone()));
-    doors.keep("door", move |stop| {
-        let door = door.take();
-        let limits = limits.clone();
-        async move {
-            if let Some((listener, router, connections)) = door {
-                listen(listener, router, limits, (connections, stop)).await;
-            }
-            Ok(())
-        }
-    });
+    let router = router(&parts, &config, bearer, end.clone()).await;
+    let (limits, served) = (config.limits.clone(), connections.clone());
+    doors.start("door", |stop| listen(listener, router, limits, (served, stop)));
     info!(%address, data = %config.data.display(), "ready");
 
     signals.wait_for_the_end(&end).await;
-    is_ready.store(false, Ordering::SeqCst);
     drain(&config, (&doors, &connections), &workers, parts).await?;
     failed.first().map_or(Ok(()), |error| Err(error.into()))
 }
@@ -143,12 +129,12 @@ fn bearer(config: &Config) -> Result<Bearer, Failure> {
     Ok(Bearer::new(token.expose().to_owned()).open(open))
 }
 
-async fn router(parts: &Parts, config: &Config, bearer: Bearer, is_ready: Arc<AtomicBool>) -> Router {
+async fn router(parts: &Parts, config: &Config, bearer: Bearer, end: CancellationToken) -> Router {
     let ready = move || async move {
-        if is_ready.load(Ordering::SeqCst) {
-            (StatusCode::OK, "ready\n")
-        } else {
+        if end.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+        } else {
+            (StatusCode::OK, "ready\n")
         }
     };
     let router = parts

@@ -2,10 +2,12 @@
 //! waits for it; a worker that fails is reopened, or ends the program where nothing else is right.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use broker::{Error, Kind, Result};
+use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -63,9 +65,24 @@ impl Supervisor {
         self.spawn(name, task);
     }
 
+    /// Runs a task once.
+    pub(crate) fn start<Fut>(&self, name: &'static str, task: impl FnOnce(CancellationToken) -> Fut)
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.spawn(name, task(self.stop.clone()));
+    }
+
+    /// A task that panics ends the program: nobody else does its work, and nobody would notice.
     #[allow(clippy::disallowed_methods, reason = "this is the door that others use")]
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = tokio::spawn(task);
+        let failure = self.failure.clone();
+        let handle = tokio::spawn(async move {
+            if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+                error!(task = name, "stopping after a panic");
+                failure.set(Error::internal(format!("{name} panicked")));
+            }
+        });
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push((name, handle));
     }
 
@@ -75,10 +92,8 @@ impl Supervisor {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let mut running = Vec::new();
         for (name, handle) in tasks {
-            match timeout_at(deadline, handle).await {
-                Ok(Ok(())) => {}
-                Ok(Err(panic)) => error!(task = name, error = %panic, "task panicked"),
-                Err(_) => running.push(name),
+            if timeout_at(deadline, handle).await.is_err() {
+                running.push(name);
             }
         }
         running
@@ -175,6 +190,17 @@ mod tests {
         failed.end.cancelled().await;
         assert_eq!(opened.load(Ordering::SeqCst), 3);
         assert_eq!(failed.first().unwrap().kind(), Kind::Corrupt);
+        assert!(supervisor.finish(Instant::now() + Duration::from_secs(1)).await.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_ends_the_program() {
+        let failed = Failed::new(CancellationToken::new());
+        let supervisor = Supervisor::new(failed.clone());
+        supervisor.keep("worker", |_| async { panic!("a bug") });
+        failed.end.cancelled().await;
+        let error = failed.first().unwrap();
+        assert_eq!((error.kind(), error.message()), (Kind::Internal, "worker panicked"));
         assert!(supervisor.finish(Instant::now() + Duration::from_secs(1)).await.is_empty());
     }
 
