@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use crate::batch::BatchBuilder;
-use crate::catalog::{Catalog, Change, Stream};
+use crate::catalog::{Catalog, Change, Stream, Streams};
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Kind, Result, ResultExt};
 use crate::log::{Append, Chunk, Entry};
@@ -25,6 +26,8 @@ use crate::transform::{Outcome, Transform, compile};
 /// as the first outputs, so that a replay applies the same version to the same record.
 pub struct Router {
     catalog: Arc<Catalog>,
+    /// What changed in the catalog since idle partitions were last looked at.
+    changes: watch::Receiver<Arc<Streams>>,
     compiled: HashMap<CompiledKey, Arc<dyn Transform>>,
     activations: Vec<Activation>,
     outputs: Vec<Append>,
@@ -47,7 +50,10 @@ struct Activation {
 impl Router {
     /// A router for every stream of the catalog.
     pub fn new(catalog: Arc<Catalog>) -> Self {
-        Self { catalog, compiled: HashMap::new(), activations: Vec::new(), outputs: Vec::new() }
+        let mut changes = catalog.watch();
+        changes.mark_changed();
+        let (compiled, activations, outputs) = Default::default();
+        Self { catalog, changes, compiled, activations, outputs }
     }
 
     /// The stream of a raw topic with what this router activated itself; none if it is gone.
@@ -92,6 +98,24 @@ impl Router {
         }
     }
 
+    /// Lets pending versions take effect where no record may come for long. Partitions that records
+    /// come from are seen to when those are written.
+    async fn activate_idle(&mut self, upto: &Checkpoint) -> Result<()> {
+        let streams = self.changes.borrow_and_update().clone();
+        let changed =
+            |stream: &&Arc<Stream>| !stream.definition.deleted && stream.definition.transforms.len() > 1;
+        for stream in streams.iter().filter(changed) {
+            let raw = stream.topic(Stage::Raw);
+            let Some(mut current) = self.stream(&raw).await? else { continue };
+            for partition in stream.partitions() {
+                if let Some(next) = upto.get(&Place::new(raw.clone(), partition)) {
+                    self.activate_pending(&mut current, partition, next);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Every version of a stream's transform, compiled off the runtime the first time.
     async fn transforms(&mut self, stream: &Stream) -> Result<BTreeMap<u32, Arc<dyn Transform>>> {
         let definition = &stream.definition;
@@ -115,7 +139,7 @@ impl Router {
 
     /// The catalog records of activations that were not handed out yet.
     fn stage_activations(&mut self) -> Result<Vec<Append>> {
-        let streams = self.catalog.watch().borrow().clone();
+        let streams = self.changes.borrow().clone();
         self.activations.retain(|activation| {
             let stream = streams.get(&activation.stream);
             stream.is_some_and(|stream| {
@@ -182,14 +206,8 @@ impl Sink for Router {
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
-        let idle: Vec<(Place, Offset)> = upto.iter().map(|(place, next)| (place.clone(), next)).collect();
-        for stream in self.catalog.list().into_iter().filter(|stream| stream.definition.transforms.len() > 1)
-        {
-            let raw = stream.topic(Stage::Raw);
-            for (place, next) in idle.iter().filter(|(place, _)| place.topic == raw) {
-                let Some(mut current) = self.stream(&place.topic).await? else { break };
-                self.activate_pending(&mut current, place.partition, *next);
-            }
+        if self.changes.has_changed().unwrap_or(false) {
+            self.activate_idle(upto).await?;
         }
         let mut appends = std::mem::take(&mut self.outputs);
         appends.extend(self.stage_activations()?);
