@@ -66,13 +66,6 @@ impl Checkpoint {
         Checkpoint(changed.map(|(place, next)| (place.clone(), *next)).collect())
     }
 
-    /// Whether every partition that `other` names was reached here.
-    pub fn has_reached(&self, other: &Checkpoint) -> bool {
-        other
-            .iter()
-            .all(|(place, wanted)| wanted == Offset(0) || self.get(place).is_some_and(|next| next >= wanted))
-    }
-
     /// Whether no partition is named.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -9,11 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use headwater_broker::log::conformance::{self, Bench, Harness, append, kept, numbered, place, take, to};
 use headwater_broker::log::kafka::{KafkaLog, KafkaOptions};
-use headwater_broker::time::SystemClock;
 use headwater_broker::topic::{Cleanup, TopicConfig};
 use headwater_broker::{
-    Append, Batch, Checkpoint, Chunk, Clock, Confidentiality, Error, Group, Kind, Log, Offset, Place,
-    Position, Reader, Record, Result, Selection, Stage,
+    Append, Batch, Checkpoint, Chunk, Confidentiality, Error, Group, Kind, Log, Offset, Place, Position,
+    Reader, Record, Result, Selection, Stage,
 };
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
@@ -37,30 +36,17 @@ fn options() -> KafkaOptions {
 /// A log on the real broker.
 #[derive(Default)]
 struct Kafka {
-    log: Mutex<Option<Arc<KafkaLog>>>,
+    log: Mutex<Option<Arc<dyn Log>>>,
 }
 
 #[async_trait]
 impl Harness for Kafka {
-    async fn open(&self) -> Result<Arc<dyn Log>> {
-        let mut log = self.log.lock().await;
-        if let Some(log) = &*log {
-            return Ok(log.clone());
-        }
-        let opened = KafkaLog::open(options()).await?;
-        *log = Some(opened.clone());
-        Ok(opened)
+    fn slot(&self) -> &Mutex<Option<Arc<dyn Log>>> {
+        &self.log
     }
 
-    async fn reopen(&self) -> Result<Arc<dyn Log>> {
-        if let Some(log) = self.log.lock().await.take() {
-            log.close().await?;
-        }
-        self.open().await
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
+    async fn make(&self) -> Result<Arc<dyn Log>> {
+        Ok(KafkaLog::open(options()).await?)
     }
 }
 

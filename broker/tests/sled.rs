@@ -6,15 +6,14 @@ use async_trait::async_trait;
 use headwater_broker::log::conformance::{self, Bench, Harness};
 use headwater_broker::log::faulty::{Faults, Faulty};
 use headwater_broker::log::sled::{SledLog, SledOptions};
-use headwater_broker::time::SystemClock;
-use headwater_broker::{Clock, Log, Result};
+use headwater_broker::{Log, Result};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 /// A log in a directory of its own.
 struct Sled {
     directory: TempDir,
-    log: Mutex<Option<Arc<SledLog>>>,
+    log: Mutex<Option<Arc<dyn Log>>>,
 }
 
 impl Sled {
@@ -28,25 +27,12 @@ impl Sled {
 
 #[async_trait]
 impl Harness for Sled {
-    async fn open(&self) -> Result<Arc<dyn Log>> {
-        let mut log = self.log.lock().await;
-        if let Some(log) = &*log {
-            return Ok(log.clone());
-        }
-        let opened = SledLog::open(SledOptions::at(self.directory.path()), self.clock()).await?;
-        *log = Some(opened.clone());
-        Ok(opened)
+    fn slot(&self) -> &Mutex<Option<Arc<dyn Log>>> {
+        &self.log
     }
 
-    async fn reopen(&self) -> Result<Arc<dyn Log>> {
-        if let Some(log) = self.log.lock().await.take() {
-            log.close().await?;
-        }
-        self.open().await
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        Arc::new(SystemClock)
+    async fn make(&self) -> Result<Arc<dyn Log>> {
+        Ok(SledLog::open(SledOptions::at(self.directory.path()), self.clock()).await?)
     }
 }
 
@@ -60,17 +46,16 @@ struct Delayed(Sled, u64);
 
 #[async_trait]
 impl Harness for Delayed {
+    fn slot(&self) -> &Mutex<Option<Arc<dyn Log>>> {
+        self.0.slot()
+    }
+
+    async fn make(&self) -> Result<Arc<dyn Log>> {
+        self.0.make().await
+    }
+
     async fn open(&self) -> Result<Arc<dyn Log>> {
         Ok(Arc::new(Faulty::new(self.0.open().await?, self.1, Faults::DELAYS)))
-    }
-
-    async fn reopen(&self) -> Result<Arc<dyn Log>> {
-        self.0.reopen().await?;
-        self.open().await
-    }
-
-    fn clock(&self) -> Arc<dyn Clock> {
-        self.0.clock()
     }
 }
 

@@ -18,13 +18,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Mutex;
 
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Result};
 use crate::log::{Append, Appended, Entry, Group, Log, Position, Reader};
 use crate::record::Record;
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, SystemClock, Timestamp};
 use crate::topic::{Cleanup, Confidentiality, Offset, Partition, Stage, StreamName, Topic, TopicConfig};
 
 /// A case that takes longer has lost a record or a wake-up.
@@ -34,14 +35,34 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// A provider under test.
 #[async_trait]
 pub trait Harness: Send + Sync {
+    /// Keeps the log while it is open.
+    fn slot(&self) -> &Mutex<Option<Arc<dyn Log>>>;
+
+    /// Opens the log.
+    async fn make(&self) -> Result<Arc<dyn Log>>;
+
     /// The log as it is open now.
-    async fn open(&self) -> Result<Arc<dyn Log>>;
+    async fn open(&self) -> Result<Arc<dyn Log>> {
+        let mut slot = self.slot().lock().await;
+        if let Some(log) = &*slot {
+            return Ok(log.clone());
+        }
+        let opened = self.make().await?;
+        Ok(slot.insert(opened).clone())
+    }
 
     /// Closes the log and opens the same data again.
-    async fn reopen(&self) -> Result<Arc<dyn Log>>;
+    async fn reopen(&self) -> Result<Arc<dyn Log>> {
+        if let Some(log) = self.slot().lock().await.take() {
+            log.close().await?;
+        }
+        self.open().await
+    }
 
     /// The clock that the log goes by.
-    fn clock(&self) -> Arc<dyn Clock>;
+    fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(SystemClock)
+    }
 }
 
 type Run<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
