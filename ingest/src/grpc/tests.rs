@@ -59,13 +59,7 @@ async fn appends_a_batch_and_answers_record_by_record() {
 #[tokio::test]
 async fn refuses_whole_batches_with_a_status() {
     let limits = Limits { in_flight_bytes_max: 20, batch_records_max: 2, ..Limits::default() };
-    let doors = Doors::with(limits).await;
-    doors
-        .ingest
-        .catalog
-        .create(serde_json::from_value(json!({"dataset": "flights", "version": "1"})).unwrap())
-        .await
-        .unwrap();
+    let doors = Doors::with(limits).await.with_stream_past_the_doors().await;
     let mut atomic = batch("flights", &["{}", "[]"]);
     atomic.atomic = true;
     let mut keyed = batch("flights", &["{}"]);

@@ -31,13 +31,7 @@ const RECORDS: &str = "/api/v1/streams/flights/1/records";
 #[tokio::test]
 async fn a_client_that_goes_away_in_the_middle_of_its_body_writes_nothing() {
     let limits = Limits { in_flight_bytes_max: 1_000, ..Limits::default() };
-    let doors = Doors::with(limits).await;
-    doors
-        .ingest
-        .catalog
-        .create(serde_json::from_value(json!({"dataset": "flights", "version": "1"})).unwrap())
-        .await
-        .unwrap();
+    let doors = Doors::with(limits).await.with_stream_past_the_doors().await;
     doors
         .serve_while(async |address| {
             // The body so far is an event of its own, but it was to go on.
