@@ -65,20 +65,20 @@ impl Outgoing {
 pub(super) struct Delivery {
     state: Mutex<Pending>,
     done: Notify,
-    /// Room in the queue, given back when the last record was heard of.
-    _room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 struct Pending {
     left: usize,
     offsets: Vec<Offset>,
     failure: Option<RDKafkaErrorCode>,
+    /// Room in the queue, given back before anybody hears that the batch is done.
+    room: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl Delivery {
     pub(super) fn of(count: usize, room: Option<Arc<OwnedSemaphorePermit>>) -> Arc<Self> {
-        let state = Pending { left: count, offsets: Vec::with_capacity(count), failure: None };
-        Arc::new(Self { state: Mutex::new(state), done: Notify::new(), _room: room })
+        let state = Pending { left: count, offsets: Vec::with_capacity(count), failure: None, room };
+        Arc::new(Self { state: Mutex::new(state), done: Notify::new() })
     }
 
     fn state(&self) -> MutexGuard<'_, Pending> {
@@ -96,6 +96,7 @@ impl Delivery {
         }
         state.left -= 1;
         if state.left == 0 {
+            state.room = None;
             self.done.notify_one();
         }
     }
