@@ -33,6 +33,8 @@ pub struct Router {
     changes: watch::Receiver<Arc<Streams>>,
     compiled: HashMap<CompiledKey, Arc<dyn Transform>>,
     activations: Vec<Activation>,
+    /// How far every partition has come, idle ones too.
+    reached: Checkpoint,
     outputs: Vec<Append>,
     counts: Counts,
 }
@@ -56,8 +58,9 @@ impl Router {
     pub fn new(catalog: Arc<Catalog>) -> Self {
         let mut changes = catalog.watch();
         changes.mark_changed();
-        let (compiled, activations, outputs, counts) = Default::default();
-        Self { catalog, changes, compiled, activations, outputs, counts }
+        let (compiled, activations, reached) = Default::default();
+        let (outputs, counts) = Default::default();
+        Self { catalog, changes, compiled, activations, reached, outputs, counts }
     }
 
     /// The stream of a raw topic with what this router activated itself; none if it is gone.
@@ -104,7 +107,7 @@ impl Router {
 
     /// Lets pending versions take effect where no record may come for long. Partitions that records
     /// come from are seen to when those are written.
-    async fn activate_idle(&mut self, upto: &Checkpoint) -> Result<()> {
+    async fn activate_idle(&mut self) -> Result<()> {
         let streams = self.changes.borrow_and_update().clone();
         let changed =
             |stream: &&Arc<Stream>| !stream.definition.deleted && stream.definition.transforms.len() > 1;
@@ -112,7 +115,7 @@ impl Router {
             let raw = stream.topic(Stage::Raw);
             let Some(mut current) = self.stream(&raw).await? else { continue };
             for partition in stream.partitions() {
-                if let Some(next) = upto.get(&Place::new(raw.clone(), partition)) {
+                if let Some(next) = self.reached.get(&Place::new(raw.clone(), partition)) {
                     self.activate_pending(&mut current, partition, next);
                 }
             }
@@ -214,8 +217,9 @@ impl Sink for Router {
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
         self.counts.tell();
         self.counts.flush();
+        self.reached.merge(upto);
         if self.changes.has_changed().unwrap_or(false) {
-            self.activate_idle(upto).await?;
+            self.activate_idle().await?;
         }
         let mut appends = std::mem::take(&mut self.outputs);
         appends.extend(self.stage_activations()?);
