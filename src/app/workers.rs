@@ -25,6 +25,8 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
         work(supervisor, parts, ("archive", Stage::Processed, Group::ARCHIVE), move || archive.sink());
         let indexer = parts.indexer.clone();
         work(supervisor, parts, ("index", Stage::Processed, Group::INDEX), move || indexer.sink());
+        let indexer = parts.indexer.clone();
+        supervisor.keep("splits", move |stop| indexer.clone().keep_splits(stop));
     }
 }
 

@@ -15,7 +15,7 @@ use broker::{
 use tracing::{debug, info};
 
 use super::splits::Published;
-use super::{Indexer, Run, StreamIndex, blocking};
+use super::{Indexer, Run, SplitName, StreamIndex, blocking};
 use crate::split::{self, FORMAT, Footer};
 
 /// What the index worker writes to.
@@ -69,7 +69,7 @@ impl IndexSink {
 
     /// Publishes a partition's events below `upto`, or takes over the split that is there already.
     async fn publish(&self, place: &Place, index: &StreamIndex, upto: Offset) -> Result<()> {
-        let (first, runs) = index.staged_below(place.partition, upto);
+        let (first, runs) = index.staged_below(place.partition, upto).ok_or_else(|| index.began_anew())?;
         if runs.is_empty() {
             return Ok(());
         }
@@ -84,17 +84,21 @@ impl IndexSink {
             count: 0,
             time_min: Timestamp::MAX,
             time_max: Timestamp::MIN,
+            bytes: 0,
+            is_merged: false,
             files: Vec::new(),
         };
         let (object, footer) = blocking(move || build(&runs, footer)).await?;
-        let location = index.folder().split(place.partition, first);
+        let location = index.folder().split(SplitName::of(&footer));
         let bytes = object.len();
         let footer = match self.indexer.splits.publish(&location, object).await? {
             Published::Ours => footer,
             Published::Theirs(footer) => footer,
         };
         info!(%location, events = footer.count, bytes, end = %footer.end_offset, "published a split");
-        index.add(footer, self.indexer.clock.now())
+        index.add(footer, self.indexer.clock.now())?;
+        self.indexer.grown.tell(place.clone());
+        Ok(())
     }
 
     /// A stream that was deleted and made again must not get the events of its earlier life.
@@ -116,6 +120,9 @@ fn build(runs: &[Arc<Run>], mut footer: Footer) -> Result<(bytes::Bytes, Footer)
         return Err(Error::internal("a split would have no events"));
     };
     (footer.time_min, footer.time_max) = (oldest.record.time, newest.record.time);
+    let bytes =
+        |entry: &Entry| entry.record.key.as_ref().map_or(0, |key| key.len()) + entry.record.value.len();
+    footer.bytes = entries.iter().map(|entry| bytes(entry) as u64).sum();
     footer.count =
         u32::try_from(entries.len()).map_err(|_| Error::internal("a split has too many events"))?;
     split::build_split(&entries, footer)
@@ -128,8 +135,7 @@ impl Sink for IndexSink {
         for (place, next) in committed.iter() {
             match self.index_of_new(place).await? {
                 Some(index) => {
-                    let now = self.indexer.clock.now();
-                    let end = index.own(&self.indexer.splits, place.partition, now).await?;
+                    let end = self.indexer.own(&index, place.partition).await?;
                     debug!(%place, %end, "the index reads on from its last split");
                     from.set(place.clone(), end);
                     self.owned.insert(place.clone(), index);
@@ -146,14 +152,10 @@ impl Sink for IndexSink {
             let Some(index) = self.index_of_new(&chunk.place).await? else {
                 continue;
             };
-            let is_owned = |owned: &&Arc<StreamIndex>| Arc::ptr_eq(owned, &index);
-            if self.owned.get(&chunk.place).filter(is_owned).is_none() {
-                let message = format!("the index of {} begins anew", index.name());
-                return Err(Error::new(Kind::Fenced, message));
+            if self.owned.get(&chunk.place).is_none_or(|owned| !Arc::ptr_eq(owned, &index)) {
+                return Err(index.began_anew());
             }
-            // The worker hands on every chunk from where the one before ended, or from earlier.
-            let read_from = index.end(chunk.place.partition);
-            index.extend(read_from, chunk, now, self.indexer.limits.segment_events_max);
+            index.stage(chunk, now, self.indexer.limits.segment_events_max)?;
         }
         Ok(Vec::new())
     }

@@ -1,5 +1,8 @@
 //! The sink with its splits: publishing, resuming, adopting, and losing the local copies.
 
+mod faulty;
+mod merging;
+
 use std::time::Duration;
 
 use broker::log::Selection;

@@ -1,0 +1,107 @@
+//! Which of a partition's splits an answer is made of.
+//!
+//! A merged split and its parts lie beside each other for a while, and where two nodes merged at
+//! once their splits may overlap. An answer takes those that form a *path*: each begins where the
+//! one before ends, so that every offset is covered once. Whoever sees the same splits takes the
+//! same path, and whatever is removed must be off it.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker::Offset;
+
+use crate::split::Footer;
+
+/// A partition's splits, told apart.
+#[derive(Debug, Default)]
+pub(crate) struct Cover {
+    /// What answers are made of, without a gap or an overlap.
+    pub(crate) path: Vec<Arc<Footer>>,
+    /// What the path covers as well, or lies apart from it.
+    pub(crate) rest: Vec<Arc<Footer>>,
+}
+
+/// How good it is to go on from an offset: as far as possible, in as few splits as possible.
+type Worth = (Offset, Reverse<usize>);
+
+impl Cover {
+    /// The path begins at the first offset that there is, goes as far as it can, and takes the
+    /// fewest splits on the way.
+    pub(super) fn of(splits: impl IntoIterator<Item = Arc<Footer>>) -> Self {
+        let mut splits: Vec<_> = splits.into_iter().filter(|split| !split.offsets().is_empty()).collect();
+        splits.sort_by_key(|split| Reverse((split.first_offset, split.end_offset)));
+        let mut best: BTreeMap<Offset, (Worth, usize)> = BTreeMap::new();
+        for (number, split) in splits.iter().enumerate() {
+            // Splits that begin later were looked at before.
+            let onward = best.get(&split.end_offset).map(|(worth, _)| *worth);
+            let (reach, Reverse(count)) = onward.unwrap_or((split.end_offset, Reverse(0)));
+            let worth = (reach, Reverse(count + 1));
+            let known = best.entry(split.first_offset).or_insert((worth, number));
+            if known.0 < worth {
+                *known = (worth, number);
+            }
+        }
+        let mut next = splits.last().map(|split| split.first_offset);
+        let mut is_taken = vec![false; splits.len()];
+        while let Some((_, number)) = next.and_then(|next| best.get(&next)) {
+            is_taken[*number] = true;
+            next = Some(splits[*number].end_offset);
+        }
+        let mut cover = Self::default();
+        for (split, is_taken) in splits.into_iter().zip(is_taken).rev() {
+            if is_taken { cover.path.push(split) } else { cover.rest.push(split) }
+        }
+        cover
+    }
+
+    /// Where the path ends.
+    pub(super) fn end(&self) -> Offset {
+        self.path.last().map_or(Offset(0), |split| split.end_offset)
+    }
+
+    /// Where the path ends although another split begins there or later.
+    pub(super) fn gap(&self) -> Option<Offset> {
+        let end = self.end();
+        self.rest.iter().any(|split| split.first_offset >= end).then_some(end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::footer;
+
+    fn check(splits: &[(u64, u64)], path: &[(u64, u64)], gap: Option<u64>) {
+        let cover = Cover::of(splits.iter().map(|(first, end)| Arc::new(footer(*first, *end))));
+        let pairs = |footers: &[Arc<Footer>]| -> Vec<(u64, u64)> {
+            footers.iter().map(|footer| (footer.first_offset.0, footer.end_offset.0)).collect()
+        };
+        assert_eq!(pairs(&cover.path), path, "{splits:?}");
+        assert_eq!(cover.gap(), gap.map(Offset), "{splits:?}");
+        assert_eq!(cover.path.len() + cover.rest.len(), splits.len());
+    }
+
+    #[test]
+    fn a_path_covers_every_offset_once() {
+        check(&[], &[], None);
+        check(&[(0, 5), (5, 9)], &[(0, 5), (5, 9)], None);
+        check(&[(5, 9), (0, 5), (0, 9)], &[(0, 9)], None);
+        // The merged split hides its parts also while only some of them are gone.
+        check(&[(5, 9), (0, 9), (9, 12)], &[(0, 9), (9, 12)], None);
+        check(&[(3, 5), (0, 9), (5, 9), (9, 12)], &[(0, 9), (9, 12)], None);
+        // Two that merged at once: the path does not mix them, and reaches the end.
+        check(&[(0, 3), (3, 6), (6, 9), (0, 6), (3, 9), (9, 12)], &[(0, 6), (6, 9), (9, 12)], None);
+        check(&[(0, 3), (3, 6), (0, 6), (3, 9), (9, 12)], &[(0, 3), (3, 9), (9, 12)], None);
+        check(&[(0, 6), (3, 9), (6, 9)], &[(0, 6), (6, 9)], None);
+        // One who did not know better published what a merged split holds, and more.
+        check(&[(0, 9), (3, 12)], &[(0, 9)], None);
+        check(&[(0, 9), (3, 12), (9, 10), (10, 14)], &[(0, 9), (9, 10), (10, 14)], None);
+    }
+
+    #[test]
+    fn a_gap_is_told() {
+        check(&[(0, 5), (7, 9)], &[(0, 5)], Some(5));
+        check(&[(4, 5), (5, 7), (7, 9)], &[(4, 5), (5, 7), (7, 9)], None);
+    }
+}
