@@ -13,6 +13,7 @@ mod live;
 mod merging;
 mod names;
 mod plan;
+mod removal;
 mod sink;
 mod splits;
 mod stream;
@@ -182,6 +183,15 @@ impl Indexer {
         let index = Arc::new(StreamIndex::new(stream, Arc::clone(&self.staged_bytes)));
         streams.insert(stream.name().clone(), Arc::clone(&index));
         index
+    }
+
+    /// Lets go of the streams that ended.
+    pub(crate) fn release_ended(&self) {
+        let has_ended = |name: &StreamName, index: &StreamIndex| {
+            let stream = self.catalog.get(name);
+            stream.is_err() || stream.is_ok_and(|stream| stream.has_ended(index.incarnation()))
+        };
+        lock(&self.streams).retain(|name, index| !has_ended(name, index));
     }
 
     /// Whether the live parts hold all they may.

@@ -62,7 +62,7 @@ impl Cover {
 
     /// Where the path ends although another split begins there or later.
     pub(super) fn gap(&self) -> Option<Offset> {
-        let end = self.end();
+        let end = self.path.last()?.end_offset;
         self.rest.iter().any(|split| split.first_offset >= end).then_some(end)
     }
 }

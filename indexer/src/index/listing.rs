@@ -85,7 +85,10 @@ impl Indexer {
             return Ok(cover);
         }
         let start = self.log.bounds(&index.place(partition)).await?.start;
-        Ok(Cover::of(splits.into_iter().filter(|split| split.end_offset > start)))
+        let (kept, gone): (Vec<_>, Vec<_>) = splits.into_iter().partition(|split| split.end_offset > start);
+        let mut cover = Cover::of(kept);
+        cover.rest.extend(gone);
+        Ok(cover)
     }
 }
 

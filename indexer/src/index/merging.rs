@@ -25,7 +25,12 @@ impl Indexer {
     /// No answer needs it: after an error everything is as it was.
     pub(super) async fn merge_next(&self, index: &StreamIndex, partition: Partition) -> Result<bool> {
         let path = index.splits(partition);
-        let Some(row) = plan::next(&path, &self.limits) else { return Ok(false) };
+        if plan::next(&path, &self.limits, u64::MAX).is_none() {
+            return Ok(false);
+        }
+        let bounds = self.log.bounds(&index.place(partition)).await?;
+        let span_max = plan::span_max(&bounds);
+        let Some(row) = plan::next(&path, &self.limits, span_max) else { return Ok(false) };
         let merged = self.put_merged(index, &path[row]).await?;
         index.replace(merged);
         Ok(true)

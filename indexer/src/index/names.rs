@@ -8,7 +8,7 @@
 //! beside the first of its parts, and so that whoever merges the same parts names them alike.
 
 use broker::catalog::Stream;
-use broker::{Offset, Partition};
+use broker::{Offset, Partition, StreamName};
 use object_store::path::Path as Location;
 
 use crate::split::Footer;
@@ -59,13 +59,22 @@ impl Folder {
 
     /// Reads an object's name back; `None` if it is not a split of this life.
     pub(crate) fn read(&self, location: &Location) -> Option<SplitName> {
-        let (incarnation, name) = read(location)?;
+        let (incarnation, name) = read_file(location)?;
         (incarnation == self.incarnation).then_some(name)
     }
 }
 
-/// The life of the stream and the name of a split; `None` if the object is none.
-pub(super) fn read(location: &Location) -> Option<(u64, SplitName)> {
+/// The stream, its life and the name of a split, from the object's full name; `None` if it is none.
+pub(super) fn read(location: &Location) -> Option<(StreamName, u64, SplitName)> {
+    let parts: Vec<_> = location.parts().collect();
+    let [index, _, dataset, version, _] = &parts[..] else { return None };
+    let version = version.as_ref().strip_prefix("version=")?;
+    let stream = StreamName::new(dataset.as_ref(), version).ok().filter(|_| index.as_ref() == INDEX)?;
+    let (incarnation, name) = read_file(location)?;
+    Some((stream, incarnation, name))
+}
+
+fn read_file(location: &Location) -> Option<(u64, SplitName)> {
     let name = location.filename()?.strip_suffix(".split")?;
     let numbers: Option<Vec<u64>> = name.split('-').map(|part| part.parse().ok()).collect();
     let (incarnation, partition, first, merged_end) = match numbers?[..] {

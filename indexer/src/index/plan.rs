@@ -9,6 +9,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use broker::Offset;
+
 use crate::Limits;
 use crate::split::Footer;
 
@@ -26,13 +28,23 @@ fn weight(split: &Footer, limits: &Limits) -> u128 {
     events.max(share(u128::from(split.bytes), limits.split_bytes_max))
 }
 
-/// The neighbours to merge next: the longest row there is, the oldest of several. `None` if all may
-/// stay as they are.
-pub(super) fn next(path: &[Arc<Footer>], limits: &Limits) -> Option<Range<usize>> {
+/// How many offsets a merged split may cover in a log of these bounds. Where retention has begun to
+/// remove, a quarter of what is there: a split goes as a whole, so it should not keep much that is
+/// older than the log.
+pub(super) fn span_max(bounds: &Range<Offset>) -> u64 {
+    if bounds.start == Offset(0) { u64::MAX } else { bounds.end.0.saturating_sub(bounds.start.0) / 4 }
+}
+
+/// The neighbours to merge next: the longest row there is that covers no more than `span_max`
+/// offsets, the oldest of several. `None` if all may stay as they are.
+pub(super) fn next(path: &[Arc<Footer>], limits: &Limits, span_max: u64) -> Option<Range<usize>> {
     let weights: Vec<u128> = path.iter().map(|split| weight(split, limits)).collect();
     let mut longest: Option<Range<usize>> = None;
     for start in 0..weights.len() {
-        let Some(end) = reach(&weights[start..]).map(|length| start + length) else { continue };
+        let end_max = path[start].first_offset.0.saturating_add(span_max);
+        let narrow = path[start..].iter().take(PARTS_MAX).take_while(|split| split.end_offset.0 <= end_max).count();
+        let reach = reach(&weights[start..start + narrow]);
+        let Some(end) = reach.map(|length| start + length) else { continue };
         if longest.as_ref().is_none_or(|longest| longest.len() < end - start) {
             longest = Some(start..end);
         }
@@ -77,7 +89,7 @@ mod tests {
     }
 
     fn check(sizes: &[u32], wanted: Option<Range<usize>>) {
-        assert_eq!(next(&splits(sizes), &limits()), wanted, "{sizes:?}");
+        assert_eq!(next(&splits(sizes), &limits(), u64::MAX), wanted, "{sizes:?}");
     }
 
     #[test]
@@ -98,6 +110,15 @@ mod tests {
     }
 
     #[test]
+    fn a_row_covers_no_more_offsets_than_it_may() {
+        let splits = splits(&[7; 6]);
+        assert_eq!(next(&splits, &limits(), 28), Some(0..4));
+        assert_eq!(next(&splits, &limits(), 27), None);
+        assert_eq!(span_max(&(Offset(0)..Offset(100))), u64::MAX);
+        assert_eq!(span_max(&(Offset(20)..Offset(100))), 20);
+    }
+
+    #[test]
     fn no_more_are_merged_at_once_than_may_be_open() {
         check(&[1; 100], Some(0..PARTS_MAX));
     }
@@ -108,7 +129,7 @@ mod tests {
         for size in sizes {
             path.push(size);
             published += u64::from(size);
-            while let Some(row) = next(&splits(&path), &limits()) {
+            while let Some(row) = next(&splits(&path), &limits(), u64::MAX) {
                 let total: u32 = path[row.clone()].iter().sum();
                 assert!(row.len() > 1 && total <= 1_000, "{path:?}");
                 moved += u64::from(total);

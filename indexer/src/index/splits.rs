@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use broker::{Error, Kind, Result, ResultExt};
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
@@ -18,7 +19,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
-use super::names::{Folder, SplitName};
+use super::names::{Folder, INDEX, SplitName};
 use super::{blocking, lock};
 use crate::split::{Footer, Split, TRAILER_BYTES};
 use crate::store;
@@ -213,6 +214,37 @@ impl SplitStore {
         }
     }
 
+    /// Every object there is, of any stream.
+    pub(crate) fn every(&self) -> BoxStream<'static, Result<Location>> {
+        let listed = self.objects.list(Some(&Location::from(INDEX)));
+        let listed = listed.map(|listed| listed.or_error(Kind::Unavailable, "list all splits"));
+        listed.map_ok(|object| object.location).boxed()
+    }
+
+    /// Every local copy. Files of unfinished copies that an earlier process left are removed.
+    pub(crate) async fn copies(&self) -> Result<Vec<Location>> {
+        let root = self.cache.clone();
+        blocking(move || {
+            let (mut copies, mut folders) = (Vec::new(), vec![root.clone()]);
+            while let Some(folder) = folders.pop() {
+                // Whoever cleans the cache up may take folders away at any time.
+                let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+                for path in entries.flatten().map(|entry| entry.path()) {
+                    let relative = path.strip_prefix(&root).ok().and_then(Path::to_str);
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if is_left_behind(&path) {
+                        std::fs::remove_file(&path).or_error(Kind::Unavailable, "clean the split cache up")?;
+                    } else if let Some(relative) = relative {
+                        copies.push(Location::from(relative));
+                    }
+                }
+            }
+            Ok(copies)
+        })
+        .await
+    }
+
     /// Closes the splits that were not used for longest, while the copies take too much room. Who
     /// still reads one keeps it until he is done.
     fn evict(&self, newest: &Location) {
@@ -243,6 +275,13 @@ impl SplitStore {
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
         self.path(location).with_extension(format!("{}-{tick}.tmp", std::process::id()))
     }
+}
+
+/// Whether a file is an unfinished copy of another process. A copy of that name by this one would be
+/// finished under it.
+fn is_left_behind(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".tmp") && !name.contains(&format!(".{}-", std::process::id()))
 }
 
 fn make_folder(path: &Path) -> Result<()> {

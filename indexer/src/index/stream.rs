@@ -185,6 +185,11 @@ impl StreamIndex {
         });
     }
 
+    /// Leaves out the splits that lie wholly before the log's start.
+    pub(crate) fn drop_before(&self, partition: Partition, start: Offset) {
+        self.change(partition, |part| part.splits.retain(|split| split.end_offset > start));
+    }
+
     /// Takes in what a chunk, read from `read_from`, has past the live part's end.
     pub(crate) fn extend(&self, read_from: Offset, chunk: Chunk, now: Timestamp, events_max: usize) {
         self.change(chunk.place.partition, |part| part.live.extend(read_from, chunk, now, events_max));

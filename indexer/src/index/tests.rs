@@ -2,6 +2,7 @@
 
 mod faulty;
 mod merging;
+mod removal;
 
 use std::time::Duration;
 
@@ -41,7 +42,8 @@ async fn publishes_at_a_size_and_at_an_age() {
     bench.append(Stage::Processed, 0, &records(&bench, 0..10)).await;
     bench.append(Stage::Processed, 1, &records(&bench, 10..13)).await;
     driver.step(&bench, BYTES).await.unwrap();
-    assert_eq!(bench.splits(), ["00000000000000000001-00000-00000000000000000000.split"]);
+    let life = bench.stream.definition.incarnation;
+    assert_eq!(bench.splits(), [format!("{life:020}-00000-00000000000000000000.split")]);
     assert_eq!(driver.through.get(&bench.place(Stage::Processed, 0)), Some(Offset(10)));
     assert_eq!(driver.through.get(&bench.place(Stage::Processed, 1)), Some(Offset(0)));
 

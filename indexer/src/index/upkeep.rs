@@ -1,8 +1,9 @@
-//! The life of splits after they are published: small ones are merged, and what a merged split
-//! covers is removed. It runs beside the sink, does one thing at a time, and no answer needs it: an
-//! error is told and tried again at the next round.
+//! The life of splits after they are published: small ones are merged; what a merged split covers,
+//! what lies before the log's start and what belonged to a deleted stream is removed. It runs beside
+//! the sink, does one thing at a time, and no answer needs it: an error is told and tried again at
+//! the next round.
 //!
-//! An object goes only after it was off its partition's path, and what covers it on the path, for
+//! A merged split's part goes only after it was off its partition's path, and what covers it on the path, for
 //! [`split_grace`](crate::Limits::split_grace) by this process's own looks. Until then a reader with
 //! an older list finds it; later such a reader lists again. A node that sees another path for a
 //! moment therefore removes nothing that others rely on.
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::cover::Cover;
+use super::removal::Ended;
 use super::{Indexer, SplitName, StreamIndex, lock};
 use crate::split::Footer;
 
@@ -45,15 +47,16 @@ impl Grown {
 
 /// Keeps the splits of all streams; see the module.
 pub(crate) struct Upkeep {
-    indexer: Arc<Indexer>,
+    pub(super) indexer: Arc<Indexer>,
     /// By stream and the life of it.
-    seen: HashMap<(StreamName, u64), HashMap<SplitName, Seen>>,
-    stop: CancellationToken,
+    pub(super) seen: HashMap<(StreamName, u64), HashMap<SplitName, Seen>>,
+    pub(super) ended: Ended,
+    pub(super) stop: CancellationToken,
 }
 
 /// Since when a split is on its partition's path, or off it.
 #[derive(Clone, Copy)]
-struct Seen {
+pub(super) struct Seen {
     is_on_path: bool,
     since: Timestamp,
 }
@@ -64,17 +67,21 @@ impl Indexer {
     pub async fn keep_splits(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
         let mut rounds = tokio::time::interval(self.limits.upkeep_interval);
         rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut changes = self.catalog.watch();
         let mut upkeep = Upkeep::new(Arc::clone(&self), stop.clone());
         loop {
             let is_round = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 _ = rounds.tick() => true,
+                _ = changes.changed() => false,
                 () = self.grown.wait() => false,
             };
             upkeep.merge_grown().await;
             if is_round {
                 upkeep.round().await;
+            } else {
+                upkeep.clear_ended().await;
             }
         }
     }
@@ -82,7 +89,7 @@ impl Indexer {
 
 impl Upkeep {
     pub(crate) fn new(indexer: Arc<Indexer>, stop: CancellationToken) -> Self {
-        Self { indexer, seen: HashMap::new(), stop }
+        Self { indexer, seen: HashMap::new(), ended: Ended::default(), stop }
     }
 
     /// Merges what the sink's last splits make worth merging.
@@ -98,6 +105,7 @@ impl Upkeep {
 
     /// Looks after every stream once.
     pub(crate) async fn round(&mut self) {
+        self.clear_ended().await;
         let streams = self.indexer.catalog.list();
         let is_here = |(name, life): &(StreamName, u64)| {
             streams.iter().any(|stream| (stream.name(), stream.definition.incarnation) == (name, *life))
@@ -111,6 +119,7 @@ impl Upkeep {
                 return;
             }
         }
+        self.clear_copies().await;
     }
 
     async fn keep(&mut self, index: &StreamIndex) -> Result<()> {
@@ -125,7 +134,8 @@ impl Upkeep {
             self.indexer.splits.remove(&location).await?;
             info!(%location, "removed a split that others cover");
         }
-        for partition in covers.into_keys() {
+        for (partition, cover) in covers {
+            self.drop_expired(index, partition, &cover).await?;
             self.merge(index, partition).await?;
         }
         Ok(())

@@ -15,7 +15,7 @@ async fn names_and_lines_are_exact() {
     assert_eq!(fixture.idle(&mut archive, 0).await, Offset(0));
 
     let folder = "processed/yellow/status/version=1/year=2020/month=10/day=18/hour=9";
-    let name = "dp.yellow.status.processed.1.json-1-00001";
+    let name = "dp.yellow.status.processed.1.json-1603011900000000-00001";
     let rest = r#""timestamp":"2020-10-18T09:05:00Z""#;
     let first = format!(
         "{{\"partition\":1,\"offset\":7,\"origin\":{{\"partition\":0,\"offset\":7}},{rest},\"key\":\"DTW\",\"value\":{{ \"n\": 7.0}}}}\n"

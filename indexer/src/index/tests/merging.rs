@@ -17,7 +17,7 @@ pub(super) async fn publish(bench: &Bench, driver: &mut Driver, starts: std::ops
 }
 
 /// Where the published splits of partition 0 begin, and where those that were merged end.
-fn ranges(bench: &Bench) -> Vec<String> {
+pub(super) fn ranges(bench: &Bench) -> Vec<String> {
     let range = |name: String| {
         let numbers: Vec<u64> =
             name.trim_end_matches(".split").split('-').map(|number| number.parse().unwrap()).collect();
@@ -26,7 +26,7 @@ fn ranges(bench: &Bench) -> Vec<String> {
     bench.splits().into_iter().map(range).collect()
 }
 
-fn grace() -> Duration {
+pub(super) fn grace() -> Duration {
     Limits::default().split_grace
 }
 
