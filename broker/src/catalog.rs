@@ -135,9 +135,8 @@ impl Catalog {
             );
         }
         let now = self.clock.now();
-        let create = move || {
-            Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now)
-        };
+        let create =
+            move || Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now);
         let definition = checked(create).await?;
         let stream = self.define(definition).await?;
         self.make_topics(&stream).await?;

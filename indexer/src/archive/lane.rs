@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use broker::catalog::Stream;
 use broker::log::Entry;
-use broker::{Offset, Partition, Timestamp};
+use broker::{Offset, Partition, StreamName, Timestamp};
 
 use super::ArchiveSettings;
 use super::line;
@@ -76,6 +76,8 @@ pub(super) struct Lane {
     partition: Partition,
     stream: Arc<Stream>,
     floor: Offset,
+    /// What is staged next comes here or later, or again.
+    next: Offset,
     closed: VecDeque<Cut>,
     open: Cut,
     first_staged: Timestamp,
@@ -89,7 +91,8 @@ impl Lane {
         let never = Timestamp::MIN;
         let (closed, open) = (VecDeque::new(), Cut::default());
         let (first_staged, last_staged) = (never, never);
-        Self { partition, stream, floor, closed, open, first_staged, last_staged, has_written: false }
+        let next = floor;
+        Self { partition, stream, floor, next, closed, open, first_staged, last_staged, has_written: false }
     }
 
     pub(super) fn incarnation(&self) -> u64 {
@@ -99,6 +102,15 @@ impl Lane {
     /// Everything before this is in an object, or needs none.
     pub(super) fn floor(&self) -> Offset {
         self.floor
+    }
+
+    /// The offset after everything that was staged or is in objects.
+    pub(super) fn next(&self) -> Offset {
+        self.next.max(self.floor)
+    }
+
+    pub(super) fn stream(&self) -> &StreamName {
+        self.stream.name()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -119,6 +131,7 @@ impl Lane {
         if entry.offset < self.floor {
             return;
         }
+        self.next = entry.offset.next();
         entry.record.headers = Vec::new();
         let line_bytes = line::length(self.partition, &entry);
         if !self.open.takes(&entry, line_bytes, settings) {

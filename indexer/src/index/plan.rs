@@ -42,7 +42,8 @@ pub(super) fn next(path: &[Arc<Footer>], limits: &Limits, span_max: u64) -> Opti
     let mut longest: Option<Range<usize>> = None;
     for start in 0..weights.len() {
         let end_max = path[start].first_offset.0.saturating_add(span_max);
-        let narrow = path[start..].iter().take(PARTS_MAX).take_while(|split| split.end_offset.0 <= end_max).count();
+        let narrow =
+            path[start..].iter().take(PARTS_MAX).take_while(|split| split.end_offset.0 <= end_max).count();
         let reach = reach(&weights[start..start + narrow]);
         let Some(end) = reach.map(|length| start + length) else { continue };
         if longest.as_ref().is_none_or(|longest| longest.len() < end - start) {

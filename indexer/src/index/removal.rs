@@ -73,8 +73,10 @@ impl Upkeep {
 
     async fn remove_ended(&self, streams: &Streams) -> Result<()> {
         let every = self.indexer.splits.every();
-        let ended: Vec<Location> =
-            every.try_filter(|location| std::future::ready(has_ended(streams, location))).try_collect().await?;
+        let ended: Vec<Location> = every
+            .try_filter(|location| std::future::ready(has_ended(streams, location)))
+            .try_collect()
+            .await?;
         for location in &ended {
             if self.stop.is_cancelled() {
                 return Ok(());

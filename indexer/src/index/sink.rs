@@ -5,13 +5,15 @@
 //! takes the winner's end over. Progress is where the published splits end: staged records are read
 //! again after a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use broker::catalog::Streams;
 use broker::{
     Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage, Timestamp,
 };
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::splits::Published;
@@ -22,11 +24,16 @@ use crate::split::{self, FORMAT, Footer};
 pub(super) struct IndexSink {
     indexer: Arc<Indexer>,
     owned: BTreeMap<Place, Arc<StreamIndex>>,
+    /// The partitions of which something is staged, or was read since the last flush. A flush looks
+    /// at no others, so that a tick does not depend on how many there are.
+    busy: BTreeSet<Place>,
+    changes: watch::Receiver<Arc<Streams>>,
 }
 
 impl IndexSink {
     pub(super) fn new(indexer: Arc<Indexer>) -> Self {
-        Self { indexer, owned: BTreeMap::new() }
+        let changes = indexer.catalog.watch();
+        Self { indexer, owned: BTreeMap::new(), busy: BTreeSet::new(), changes }
     }
 
     /// The index that a partition belongs to; none if its stream has none, or is gone.
@@ -48,7 +55,8 @@ impl IndexSink {
     /// The partitions that should be published now.
     fn due(&self, now: Timestamp) -> Vec<Place> {
         let limits = &self.indexer.limits;
-        let staged = self.owned.iter().map(|(place, index)| (place, index.staged(place.partition)));
+        let owned = self.busy.iter().filter_map(|place| Some((place, self.owned.get(place)?)));
+        let staged = owned.map(|(place, index)| (place, index.staged(place.partition)));
         let mut staged: Vec<_> = staged.filter(|(_, staged)| staged.count > 0).collect();
         let is_due = |staged: &super::stream::Staged| {
             staged.count >= limits.split_events_max
@@ -65,6 +73,28 @@ impl IndexSink {
             due.extend(staged.first().map(|(place, _)| (*place).clone()));
         }
         due
+    }
+
+    /// Lets go of the partitions that have no index any more.
+    fn release_gone(&mut self) {
+        self.changes.mark_unchanged();
+        let gone: Vec<Place> =
+            self.owned.keys().filter(|place| self.index_of(place).is_none()).cloned().collect();
+        for place in gone {
+            if let Some(index) = self.owned.remove(&place) {
+                index.disown(place.partition);
+                index.release_unowned();
+            }
+            self.busy.insert(place);
+        }
+    }
+
+    /// Everything of a partition before this is in splits, or needs none.
+    fn through(&self, place: &Place, reached: Offset) -> Offset {
+        let Some(index) = self.owned.get(place) else { return reached };
+        let published = index.published_end(place.partition);
+        let is_staged = index.has_staged_below(place.partition, reached);
+        if is_staged { published } else { reached.max(published) }
     }
 
     /// Publishes a partition's events below `upto`, or takes over the split that is there already.
@@ -133,6 +163,7 @@ impl Sink for IndexSink {
     async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint> {
         let mut from = Checkpoint::new();
         for (place, next) in committed.iter() {
+            self.busy.insert(place.clone());
             match self.index_of_new(place).await? {
                 Some(index) => {
                     let end = self.indexer.own(&index, place.partition).await?;
@@ -149,6 +180,7 @@ impl Sink for IndexSink {
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
         let now = self.indexer.clock.now();
         for chunk in chunks {
+            self.busy.insert(chunk.place.clone());
             let Some(index) = self.index_of_new(&chunk.place).await? else {
                 continue;
             };
@@ -161,26 +193,21 @@ impl Sink for IndexSink {
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
-        let gone: Vec<Place> =
-            self.owned.keys().filter(|place| self.index_of(place).is_none()).cloned().collect();
-        for place in gone {
-            if let Some(index) = self.owned.remove(&place) {
-                index.disown(place.partition);
-                index.release_unowned();
-            }
+        if self.changes.has_changed().unwrap_or(true) {
+            self.release_gone();
         }
         for place in self.due(self.indexer.clock.now()) {
             if let (Some(index), Some(upto)) = (self.owned.get(&place), upto.get(&place)) {
                 self.publish(&place, index, upto).await?;
             }
         }
-        let through = upto.iter().map(|(place, reached)| {
-            let Some(index) = self.owned.get(place) else { return (place.clone(), reached) };
-            let published = index.published_end(place.partition);
-            let is_staged = index.has_staged_below(place.partition, reached);
-            (place.clone(), if is_staged { published } else { reached.max(published) })
-        });
-        Ok(Flushed { through: through.collect(), appends: Vec::new() })
+        let reached = self.busy.iter().filter_map(|place| Some((place, upto.get(place)?)));
+        let through = reached.map(|(place, reached)| (place.clone(), self.through(place, reached)));
+        let through = through.collect();
+        let owned = &self.owned;
+        self.busy
+            .retain(|place| owned.get(place).is_some_and(|index| index.staged(place.partition).count > 0));
+        Ok(Flushed { through, appends: Vec::new() })
     }
 }
 

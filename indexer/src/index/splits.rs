@@ -234,7 +234,8 @@ impl SplitStore {
                     if path.is_dir() {
                         folders.push(path);
                     } else if is_left_behind(&path) {
-                        std::fs::remove_file(&path).or_error(Kind::Unavailable, "clean the split cache up")?;
+                        std::fs::remove_file(&path)
+                            .or_error(Kind::Unavailable, "clean the split cache up")?;
                     } else if let Some(relative) = relative {
                         copies.push(Location::from(relative));
                     }

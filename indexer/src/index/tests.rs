@@ -55,6 +55,29 @@ async fn publishes_at_a_size_and_at_an_age() {
 }
 
 #[tokio::test]
+async fn a_tick_looks_at_no_partition_that_has_nothing_to_do() {
+    let bench = Bench::new(small()).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    let places: Vec<_> = (0..3).map(|partition| bench.place(Stage::Processed, partition)).collect();
+    bench.append(Stage::Processed, 0, &records(&bench, 0..3)).await;
+    bench.append(Stage::Processed, 1, &records(&bench, 10..20)).await;
+    driver.step(&bench, BYTES).await.unwrap();
+    for tick in 0..3 {
+        let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+        let looked_at: Vec<_> = flushed.through.iter().collect();
+        assert_eq!(looked_at, [(&places[0], Offset(0))], "tick {tick}");
+    }
+    bench.clock.advance(Duration::from_secs(300));
+    let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+    assert_eq!(flushed.through.iter().collect::<Vec<_>>(), [(&places[0], Offset(3))]);
+    assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
+    bench.catalog.delete(bench.stream.name()).await.unwrap();
+    let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+    assert_eq!(flushed.through.iter().count(), 3, "a change is looked at once");
+    assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
+}
+
+#[tokio::test]
 async fn a_new_sink_resumes_at_the_end_of_the_last_split() {
     let bench = Bench::new(small()).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;

@@ -1,7 +1,7 @@
 //! Splits go with their events: by retention, and with their stream.
 
-use broker::catalog::{Draft, Edit, Retention};
 use broker::Catalog;
+use broker::catalog::{Draft, Edit, Retention};
 
 use super::faulty::EndsAfter;
 use super::merging::{eager, grace, publish, ranges};
