@@ -335,6 +335,15 @@ async fn a_changed_transform_takes_what_comes_after_it_and_dead_letters_are_repl
     assert_eq!((&letter["reason"], &letter["transform_version"]), (&json!("no threes"), &json!(1)));
     assert_eq!(letter["value_base64"], "eyJuIjozfQ==");
     assert_eq!(letters["dead_letters"].as_array().unwrap().len(), 1);
+    until("the counts", async || {
+        let metrics = server.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        let routed = |outcome: &str, records: u32| {
+            let labels = format!("dataset=\"things\",version=\"1\",outcome=\"{outcome}\"");
+            metrics.contains(&format!("headwater_router_records_total{{{labels}}} {records}\n"))
+        };
+        (routed("forwarded", 4) && routed("dropped", 1) && routed("rejected", 1)).then_some(())
+    })
+    .await;
 
     let path = "/api/v1/streams/things/1";
     let change = json!({"transform": ".n = int!(.n) + 100"});

@@ -76,8 +76,11 @@ impl Catalog {
     pub async fn refresh(&self) -> Result<()> {
         let mut folded = self.folded.lock().await;
         let end = self.log.bounds(&self.place).await?.end;
-        let mut streams = Streams::clone(&self.streams.borrow());
         let mut next = *folded;
+        if next >= end {
+            return Ok(());
+        }
+        let mut streams = Streams::clone(&self.streams.borrow());
         while next < end {
             let from = Position { place: self.place.clone(), offset: next };
             let chunk = self.log.read(&from, READ_BYTES_MAX).await?;
