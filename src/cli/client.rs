@@ -68,6 +68,11 @@ impl Client {
         &self.base
     }
 
+    /// Whether the server is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        is_loopback(&self.base)
+    }
+
     /// The token.
     pub(super) fn token(&self) -> Option<&Secret> {
         self.token.as_ref()

@@ -69,6 +69,11 @@ impl Cover {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use rand::rngs::StdRng;
+    use rand::{Rng, SeedableRng};
+
     use super::*;
     use crate::testing::footer;
 
@@ -97,6 +102,44 @@ mod tests {
         // One who did not know better published what a merged split holds, and more.
         check(&[(0, 9), (3, 12)], &[(0, 9)], None);
         check(&[(0, 9), (3, 12), (9, 10), (10, 14)], &[(0, 9), (9, 10), (10, 14)], None);
+    }
+
+    #[test]
+    fn whatever_is_merged_from_whatever_list_the_path_reaches_the_end() {
+        for seed in 0..200 {
+            let mut random = StdRng::seed_from_u64(seed);
+            let (mut splits, mut end): (BTreeSet<(u64, u64)>, u64) = (BTreeSet::new(), 0);
+            let mut lists = vec![Vec::new()];
+            for _ in 0..60 {
+                let cover = Cover::of(splits.iter().map(|(first, end)| Arc::new(footer(*first, *end))));
+                assert_eq!((cover.end().0, cover.gap()), (end, None), "seed {seed}: {splits:?}");
+                let is_joined = |pair: &[Arc<Footer>]| pair[0].end_offset == pair[1].first_offset;
+                assert!(cover.path.windows(2).all(is_joined), "seed {seed}: {splits:?}");
+                assert!(cover.path.first().is_none_or(|split| split.first_offset == Offset(0)));
+                lists.push(cover.path);
+                match random.random_range(0..4) {
+                    0 => {
+                        splits.insert((end, end + random.random_range(1..4)));
+                        end = splits.iter().map(|split| split.1).max().unwrap();
+                    }
+                    // One who merges may have listed long ago.
+                    1 | 2 => {
+                        let list = &lists[random.random_range(0..lists.len())];
+                        if let [first, .., last] = &list[random.random_range(0..=list.len())..] {
+                            splits.insert((first.first_offset.0, last.end_offset.0));
+                        }
+                    }
+                    // One who removes has looked now.
+                    _ => {
+                        let rest = &cover.rest;
+                        if !rest.is_empty() {
+                            let gone = &rest[random.random_range(0..rest.len())];
+                            splits.remove(&(gone.first_offset.0, gone.end_offset.0));
+                        }
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use broker::{Error, Offset, Partition, Result, Timestamp};
 
 use super::cover::Cover;
 use super::splits::Known;
-use super::{Indexer, StreamIndex};
+use super::{Indexer, SplitName, StreamIndex};
 use crate::split::Footer;
 
 /// How often splits are listed that leave offsets out: a listing takes a while, and may see some of
@@ -19,6 +19,13 @@ const LISTINGS_MAX: u32 = 3;
 pub(super) struct Listing {
     at: Option<Timestamp>,
     known: Known,
+}
+
+impl Listing {
+    /// Whether a split was listed, or nothing was listed yet.
+    pub(super) fn may_have(&self, split: &SplitName) -> bool {
+        self.at.is_none() || self.known.contains_key(split)
+    }
 }
 
 impl Indexer {

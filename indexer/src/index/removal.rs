@@ -2,16 +2,20 @@
 //! belong to the user and are not touched.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use broker::catalog::Streams;
 use broker::{Partition, Result};
 use futures::TryStreamExt;
 use object_store::path::Path as Location;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::cover::Cover;
 use super::upkeep::Upkeep;
-use super::{SplitName, StreamIndex, names};
+use super::{Indexer, SplitName, StreamIndex, names};
+use crate::split::Footer;
 
 /// How often all splits are looked through after a stream was deleted. The second time is a round
 /// later: a worker that did not know of it may have published just then.
@@ -88,30 +92,51 @@ impl Upkeep {
         }
         Ok(())
     }
+}
 
-    /// Removes local copies of splits that are no more: others removed them, or this process did
-    /// not open them since it started, so that nobody else would.
-    pub(super) async fn clear_copies(&self) {
-        match self.indexer.splits.copies().await {
-            Ok(copies) => {
-                for location in copies.into_iter().filter(|location| !self.is_needed(location)) {
-                    self.indexer.splits.forget(&location).await;
-                }
+impl Indexer {
+    /// Removes local copies of splits that are no more, until `stop`: for a process that only
+    /// queries. [`Indexer::keep_splits`] does so as well.
+    pub async fn keep_copies(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        let mut rounds = tokio::time::interval(self.limits.upkeep_interval);
+        rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                _ = rounds.tick() => self.clear_copies().await,
             }
-            Err(error) => warn!(%error, "the split cache is not cleaned up"),
+        }
+    }
+
+    /// Removes local copies of splits that others removed. Those that this process did not open
+    /// since it started would not be evicted either.
+    pub(crate) async fn clear_copies(&self) {
+        self.release_ended();
+        let copies = match self.splits.copies().await {
+            Ok(copies) => copies,
+            Err(error) => {
+                warn!(%error, "the split cache is not cleaned up");
+                return;
+            }
+        };
+        for location in copies {
+            if !self.is_needed(&location).await {
+                self.splits.forget(&location).await;
+            }
         }
     }
 
     /// Whether a copy may be that of a split. Files that are none are left alone.
-    fn is_needed(&self, location: &Location) -> bool {
+    async fn is_needed(&self, location: &Location) -> bool {
         let Some((name, life, split)) = names::read(location) else { return true };
-        let Ok(stream) = self.indexer.catalog.get(&name) else { return false };
+        let Ok(stream) = self.catalog.get(&name) else { return false };
         if stream.definition.incarnation != life {
             return false;
         }
-        let Some(seen) = self.seen.get(&(name, life)) else { return true };
-        let published = self.indexer.of(&stream).splits(split.partition);
-        seen.contains_key(&split) || published.iter().any(|footer| SplitName::of(footer) == split)
+        let index = self.of(&stream);
+        let is_published = |footer: &Arc<Footer>| SplitName::of(footer) == split;
+        index.listing.lock().await.may_have(&split) || index.splits(split.partition).iter().any(is_published)
     }
 }
 

@@ -49,14 +49,14 @@ impl Grown {
 pub(crate) struct Upkeep {
     pub(super) indexer: Arc<Indexer>,
     /// By stream and the life of it.
-    pub(super) seen: HashMap<(StreamName, u64), HashMap<SplitName, Seen>>,
+    seen: HashMap<(StreamName, u64), HashMap<SplitName, Seen>>,
     pub(super) ended: Ended,
     pub(super) stop: CancellationToken,
 }
 
 /// Since when a split is on its partition's path, or off it.
 #[derive(Clone, Copy)]
-pub(super) struct Seen {
+struct Seen {
     is_on_path: bool,
     since: Timestamp,
 }
@@ -119,7 +119,7 @@ impl Upkeep {
                 return;
             }
         }
-        self.clear_copies().await;
+        self.indexer.clear_copies().await;
     }
 
     async fn keep(&mut self, index: &StreamIndex) -> Result<()> {
@@ -135,10 +135,16 @@ impl Upkeep {
             info!(%location, "removed a split that others cover");
         }
         for (partition, cover) in covers {
-            self.drop_expired(index, partition, &cover).await?;
-            self.merge(index, partition).await?;
+            // One damaged split must not hold up the other partitions.
+            let kept = self.keep_partition(index, partition, &cover).await;
+            tell(index, kept);
         }
         Ok(())
+    }
+
+    async fn keep_partition(&self, index: &StreamIndex, partition: Partition, cover: &Cover) -> Result<()> {
+        self.drop_expired(index, partition, cover).await?;
+        self.merge(index, partition).await
     }
 
     async fn merge(&self, index: &StreamIndex, partition: Partition) -> Result<()> {

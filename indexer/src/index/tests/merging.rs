@@ -204,12 +204,16 @@ async fn splits_that_somebody_deletes_are_read_from_the_log_again() {
 async fn a_damaged_split_is_not_merged_and_holds_up_nobody() {
     let bench = Bench::new(eager()).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;
+    for start in [100, 105, 110, 115] {
+        bench.append(Stage::Processed, 2, &records(&bench, start..start + 5)).await;
+        driver.step(&bench, BYTES).await.unwrap();
+    }
     publish(&bench, &mut driver, 0..4, 5).await;
     let name = bench.splits().remove(1);
     damage(&bench.directory.path().join("objects/index/green/flights/version=1").join(&name), 50);
     let other = bench.another("other");
     other.upkeep().round().await;
-    assert_eq!(ranges(&bench), ["0", "5", "10", "15"]);
+    assert_eq!(ranges(&bench), ["0", "5", "10", "15", "0-20", "0", "5", "10", "15"]);
     let error = bench.page(&other, &Asked::default(), 10).await.unwrap_err();
     assert!(error.kind() == Kind::Corrupt && error.to_string().contains(&name), "{error}");
 }

@@ -98,6 +98,28 @@ async fn a_crash_while_splits_are_dropped_leaves_no_gap() {
     }
 }
 
+#[tokio::test]
+async fn a_process_that_only_queries_lets_go_of_copies_that_it_has_no_use_for() {
+    let bench = Bench::new(eager()).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    publish(&bench, &mut driver, 0..4, 5).await;
+    let reader = bench.another("cache");
+    reader.clear_copies().await;
+    assert_eq!(copies(&bench), 4, "nothing was listed yet");
+    let mut upkeep = bench.another("other").upkeep();
+    for _ in 0..2 {
+        upkeep.round().await;
+        bench.clock.advance(grace());
+    }
+    upkeep.round().await;
+    assert_eq!(ranges(&bench), ["0-20"]);
+    assert_eq!(values(&bench, &reader).await, numbers(0..20));
+    assert_eq!(copies(&bench), 5);
+    reader.clear_copies().await;
+    assert_eq!(copies(&bench), 1);
+    assert_eq!(values(&bench, &reader).await, numbers(0..20));
+}
+
 fn draft() -> Draft {
     Draft { dataset: "flights".to_owned(), version: "1".to_owned(), partitions: Some(3), ..Draft::default() }
 }
