@@ -25,7 +25,7 @@ pub(crate) const EPOCH: i64 = 978_307_200;
 /// A log, a catalog with one stream, and an indexer.
 pub(crate) struct Bench {
     pub(crate) directory: TempDir,
-    pub(crate) log: Arc<dyn Log>,
+    pub(crate) log: Arc<SledLog>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) objects: Arc<dyn ObjectStore>,
@@ -41,7 +41,7 @@ impl Bench {
         let directory = TempDir::new().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis((EPOCH + 3_600) * 1_000).unwrap()));
         let options = SledOptions::at(directory.path().join("log"));
-        let log: Arc<dyn Log> = SledLog::open(options, clock.clone()).await.unwrap();
+        let log = SledLog::open(options, clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let draft = Draft {
             dataset: "flights".to_owned(),

@@ -25,8 +25,8 @@ async fn splits_that_are_older_than_the_log_are_dropped() {
     let reader = bench.another_on("reader", bench.objects.clone(), old_list);
     reader.keep_listed(&reader.of(&bench.stream)).await.unwrap();
     bench.clock.advance(HOUR * 2);
-    // The write removes what is older.
     publish(&bench, &mut driver, 3..4, 5).await;
+    bench.log.trim().await.unwrap();
     assert_eq!(bench.log.bounds(&bench.place(Stage::Processed, 0)).await.unwrap().start, Offset(15));
     assert_eq!(values(&bench, &bench.indexer).await, numbers(0..20), "until the next round");
     let mut upkeep = bench.indexer.upkeep();
@@ -52,6 +52,7 @@ async fn an_owner_of_which_every_split_was_dropped_goes_on_where_it_was() {
     publish(&bench, &mut driver, 0..3, 5).await;
     bench.clock.advance(HOUR * 2);
     bench.append(Stage::Processed, 0, &records(&bench, 15..20)).await;
+    bench.log.trim().await.unwrap();
     let other = bench.another("other");
     other.upkeep().round().await;
     assert!(ranges(&bench).is_empty());
@@ -79,6 +80,7 @@ async fn a_crash_while_splits_are_dropped_leaves_no_gap() {
         assert_eq!(ranges(&bench).len(), 7, "a merged split with its parts, and two more");
         bench.clock.advance(HOUR * 2);
         publish(&bench, &mut driver, 6..7, 5).await;
+        bench.log.trim().await.unwrap();
         let store = EndsAfter::new(bench.objects.clone(), changes);
         let dying = bench.another_on("dying", store.clone(), eager());
         dying.upkeep().round().await;
