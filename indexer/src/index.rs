@@ -102,7 +102,7 @@ impl Default for Limits {
             split_bytes_max: 64 << 20,
             split_age_max: Duration::from_secs(300),
             segment_events_max: 20_000,
-            staged_bytes_max: 256 << 20,
+            staged_bytes_max: 128 << 20,
             page_events_max: 10_000,
             page_events_default: 100,
             query_wait_max: Duration::from_secs(5),
