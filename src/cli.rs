@@ -70,6 +70,10 @@ enum Command {
     #[command(subcommand)]
     Streams(streams::Streams),
     /// Posts the records of a file to a stream, going on where it stopped
+    ///
+    /// Where the import stands is kept in FILE.headwater-import until it is done: the same command
+    /// goes on where it stopped. If it is killed between an answer and that note, one batch is sent
+    /// twice.
     Import(import::Import),
     /// Finds events by date, key and words
     Query(query::Query),

@@ -15,6 +15,7 @@
 mod lane;
 mod line;
 mod object;
+mod packed;
 mod put;
 mod read;
 #[cfg(test)]
@@ -67,7 +68,7 @@ impl Default for ArchiveSettings {
             object_bytes_max: 64 << 20,
             object_age_max: Duration::from_secs(300),
             compression: Compression::default(),
-            staged_bytes_max: 256 << 20,
+            staged_bytes_max: 128 << 20,
             multipart_bytes: 16 << 20,
         }
     }
@@ -237,7 +238,7 @@ async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettin
             Kind::NotFound => Error::unavailable(error.to_string()),
             _ => error,
         })?;
-        lane.settle(put, settings);
+        lane.settle(put, settings)?;
     }
     Ok(())
 }

@@ -266,6 +266,7 @@ pub(super) struct Event {
 /// One page of events.
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {
+    pub(super) complete_through: broker::Timestamp,
     pub(super) events: Vec<Event>,
     pub(super) cursor: Option<String>,
 }

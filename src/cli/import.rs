@@ -27,9 +27,6 @@ pub(super) use send::Summary;
 pub(super) use source::{Records, Source};
 
 /// Posts the records of a file to a stream.
-///
-/// Where the import stands is kept in FILE.headwater-import until it is done: the same command goes
-/// on where it stopped. If it is stopped between an answer and that note, one batch is sent twice.
 #[derive(Args, Debug)]
 pub(crate) struct Import {
     #[command(flatten)]

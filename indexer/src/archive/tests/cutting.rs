@@ -152,7 +152,7 @@ async fn old_events_that_keep_coming_are_not_flushed_one_chunk_at_a_time() {
 async fn the_largest_object_ends_when_memory_is_short() {
     let fixture = Fixture::new().await;
     let store = in_memory();
-    let each = (size_of::<Entry>() + "{\"n\":0}".len()) as u64;
+    let each = (size_of::<Entry>() + event(0, 0).record.weight()) as u64;
     let settings = ArchiveSettings { staged_bytes_max: 7 * each, ..ArchiveSettings::default() };
     let mut archive = fixture.archive(&store, settings);
     assert_eq!(fixture.take(&mut archive, 0, &events(0..4)).await, Offset(0));
