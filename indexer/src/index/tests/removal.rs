@@ -15,6 +15,16 @@ async fn keep_an_hour(bench: &Bench) {
     bench.catalog.change(bench.stream.name(), edit).await.unwrap();
 }
 
+/// Two hours later five more events come. The first write keeps the last block that was there before
+/// it, the second one removes that as well.
+async fn expire(bench: &Bench, from: i64) {
+    bench.clock.advance(HOUR * 2);
+    bench.append(Stage::Processed, 0, &records(bench, from..from + 2)).await;
+    bench.append(Stage::Processed, 0, &records(bench, from + 2..from + 5)).await;
+    let start = bench.log.bounds(&bench.place(Stage::Processed, 0)).await.unwrap().start;
+    assert_eq!(start, Offset(from.unsigned_abs()));
+}
+
 #[tokio::test]
 async fn splits_that_are_older_than_the_log_are_dropped() {
     let bench = Bench::new(eager()).await;
@@ -24,10 +34,8 @@ async fn splits_that_are_older_than_the_log_are_dropped() {
     let old_list = Limits { listing_age_max: HOUR * 24, ..eager() };
     let reader = bench.another_on("reader", bench.objects.clone(), old_list);
     reader.keep_listed(&reader.of(&bench.stream)).await.unwrap();
-    bench.clock.advance(HOUR * 2);
-    publish(&bench, &mut driver, 3..4, 5).await;
-    bench.log.trim().await.unwrap();
-    assert_eq!(bench.log.bounds(&bench.place(Stage::Processed, 0)).await.unwrap().start, Offset(15));
+    expire(&bench, 15).await;
+    driver.step(&bench, BYTES).await.unwrap();
     assert_eq!(values(&bench, &bench.indexer).await, numbers(0..20), "until the next round");
     let mut upkeep = bench.indexer.upkeep();
     upkeep.round().await;
@@ -50,9 +58,7 @@ async fn an_owner_of_which_every_split_was_dropped_goes_on_where_it_was() {
     keep_an_hour(&bench).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;
     publish(&bench, &mut driver, 0..3, 5).await;
-    bench.clock.advance(HOUR * 2);
-    bench.append(Stage::Processed, 0, &records(&bench, 15..20)).await;
-    bench.log.trim().await.unwrap();
+    expire(&bench, 15).await;
     let other = bench.another("other");
     other.upkeep().round().await;
     assert!(ranges(&bench).is_empty());
@@ -78,9 +84,8 @@ async fn a_crash_while_splits_are_dropped_leaves_no_gap() {
         bench.indexer.upkeep().round().await;
         publish(&bench, &mut driver, 4..6, 5).await;
         assert_eq!(ranges(&bench).len(), 7, "a merged split with its parts, and two more");
-        bench.clock.advance(HOUR * 2);
-        publish(&bench, &mut driver, 6..7, 5).await;
-        bench.log.trim().await.unwrap();
+        expire(&bench, 30).await;
+        driver.step(&bench, BYTES).await.unwrap();
         let store = EndsAfter::new(bench.objects.clone(), changes);
         let dying = bench.another_on("dying", store.clone(), eager());
         dying.upkeep().round().await;
