@@ -96,6 +96,10 @@ pub(crate) struct ChangeArgs {
     /// What a partition holds at most, such as `10 GiB` [default: no limit]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     retention_bytes: Option<Size>,
+    /// Whether what the log lets go is no longer found either [default: true where a retention is
+    /// given]
+    #[arg(long, value_name = "BOOL")]
+    retention_index: Option<bool>,
     /// Whether events go to the archive [default: true]
     #[arg(long, value_name = "BOOL")]
     archive: Option<bool>,
@@ -202,7 +206,9 @@ impl ChangeArgs {
         insert(&mut body, "transform", self.transform.as_deref().map(program).transpose()?);
         let age = self.retention_age.map(|age| json!(age.0.as_secs()));
         let bytes = self.retention_bytes.map(|bytes| json!(bytes.0));
-        merge(&mut body, present, "retention", [("age_seconds", age), ("partition_bytes", bytes)]);
+        let of_index = self.retention_index.map(Value::from);
+        let fields = [("age_seconds", age), ("partition_bytes", bytes), ("index", of_index)];
+        merge(&mut body, present, "retention", fields);
         let (archive, index) = (self.archive.map(Value::from), self.index.map(Value::from));
         merge(&mut body, present, "sinks", [("archive", archive), ("index", index)]);
         Ok(body)
@@ -215,7 +221,12 @@ fn insert(body: &mut Map<String, Value>, field: &str, value: Option<impl Into<Va
     }
 }
 
-fn merge(body: &mut Map<String, Value>, present: &Value, field: &str, parts: [(&str, Option<Value>); 2]) {
+fn merge<const PARTS: usize>(
+    body: &mut Map<String, Value>,
+    present: &Value,
+    field: &str,
+    parts: [(&str, Option<Value>); PARTS],
+) {
     if parts.iter().all(|(_, value)| value.is_none()) {
         return;
     }

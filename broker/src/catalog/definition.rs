@@ -88,8 +88,7 @@ where
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// How long records stay in the stream's topics. Splits of the index whose records are all gone from
-/// the processed topic go as well; objects of the archive stay.
+/// How long records stay in the stream's topics. Objects of the archive are not bound by it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
@@ -99,11 +98,20 @@ pub struct Retention {
     /// What a partition holds beyond this may go; any size where it is not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_bytes: Option<u64>,
+    /// Whether splits of the index go as well once all their records are gone from the processed
+    /// topic; they do where a retention is given that does not say so.
+    #[serde(default = "yes")]
+    pub index: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Default for Retention {
+    /// Seven days for the topics; what is indexed is found for ever.
     fn default() -> Self {
-        Self { age_seconds: Some(7 * 24 * 3_600), partition_bytes: None }
+        Self { age_seconds: Some(7 * 24 * 3_600), partition_bytes: None, index: false }
     }
 }
 

@@ -29,7 +29,7 @@ impl Indexer {
             return Ok(false);
         }
         let bounds = self.log.bounds(&index.place(partition)).await?;
-        let span_max = plan::span_max(&bounds);
+        let span_max = if self.drops_splits(index) { plan::span_max(&bounds) } else { u64::MAX };
         let Some(row) = plan::next(&path, &self.limits, span_max) else { return Ok(false) };
         let merged = self.put_merged(index, &path[row]).await?;
         index.replace(merged);

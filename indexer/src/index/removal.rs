@@ -30,8 +30,8 @@ pub(super) struct Ended {
 }
 
 impl Upkeep {
-    /// Drops the splits that lie wholly before the log's start. By their ends, the smaller ones
-    /// first, so that what a crash leaves has no gap.
+    /// Drops the splits that lie wholly before the log's start, if the stream's retention is one of the
+    /// index too. By their ends, the smaller ones first, so that what a crash leaves has no gap.
     pub(super) async fn drop_expired(
         &self,
         index: &StreamIndex,
@@ -42,7 +42,7 @@ impl Upkeep {
             return Ok(());
         };
         let start = self.indexer.log.bounds(&index.place(partition)).await?.start;
-        if start < oldest {
+        if start < oldest || !self.indexer.drops_splits(index) {
             return Ok(());
         }
         index.drop_before(partition, start);
@@ -95,6 +95,11 @@ impl Upkeep {
 }
 
 impl Indexer {
+    /// Whether splits go with their records. Not, if the stream's definition is not known.
+    pub(super) fn drops_splits(&self, index: &StreamIndex) -> bool {
+        self.catalog.get(index.name()).is_ok_and(|stream| stream.definition.retention.index)
+    }
+
     /// Removes local copies of splits that are no more, until `stop`: for a process that only
     /// queries. [`Indexer::keep_splits`] does so as well.
     pub async fn keep_copies(self: Arc<Self>, stop: CancellationToken) -> Result<()> {

@@ -10,7 +10,11 @@ use super::*;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 async fn keep_an_hour(bench: &Bench) {
-    let retention = Retention { age_seconds: Some(HOUR.as_secs()), partition_bytes: None };
+    keep_an_hour_of(bench, true).await;
+}
+
+async fn keep_an_hour_of(bench: &Bench, index: bool) {
+    let retention = Retention { age_seconds: Some(HOUR.as_secs()), partition_bytes: None, index };
     let edit = Edit { retention: Some(retention), ..Edit::default() };
     bench.catalog.change(bench.stream.name(), edit).await.unwrap();
 }
@@ -50,6 +54,22 @@ async fn splits_that_are_older_than_the_log_are_dropped() {
     let mut driver = Driver::open(&bench, &restarted).await;
     publish(&bench, &mut driver, 5..6, 5).await;
     assert_eq!(values(&bench, &restarted).await, numbers(15..30));
+}
+
+#[tokio::test]
+async fn splits_that_retention_leaves_out_are_merged_and_found_for_ever() {
+    let bench = Bench::new(eager()).await;
+    keep_an_hour_of(&bench, false).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    publish(&bench, &mut driver, 0..4, 5).await;
+    expire(&bench, 20).await;
+    driver.step(&bench, BYTES).await.unwrap();
+    let mut upkeep = bench.indexer.upkeep();
+    upkeep.round().await;
+    assert!(ranges(&bench).contains(&"0-25".to_owned()), "{:?}", ranges(&bench));
+    for indexer in [&bench.indexer, &bench.another("new")] {
+        assert_eq!(values(&bench, indexer).await, numbers(0..25));
+    }
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ async fn a_stream_is_created_shown_changed_listed_and_deleted() {
     assert_eq!(created.headers["location"], FLIGHTS);
     let shown = json!({
         "dataset": "flights", "version": "1", "confidentiality": "yellow", "partitions": 2,
-        "retention": {"age_seconds": 604_800},
+        "retention": {"age_seconds": 604_800, "index": false},
         "timestamp_field": "date", "timestamp_format": "%Y/%m/%d %H:%M", "key": "/origin",
         "transform": null, "transform_version": 1, "transform_activations": {},
         "sinks": {"archive": true, "index": true},
