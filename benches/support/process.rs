@@ -1,0 +1,33 @@
+//! What processes have used, as the kernel counts it.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// What this process has used on all its threads.
+pub(crate) fn own_cpu() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    let seconds = u64::try_from(used.tv_sec).expect("a process uses no negative time");
+    Duration::new(seconds, u32::try_from(used.tv_nsec).expect("nanoseconds are below a second"))
+}
+
+/// What another process has used, in steps of a hundredth of a second.
+pub(crate) fn cpu(id: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("read the server's statistics");
+    // The name in brackets may hold spaces; 14th and 15th of all fields are user and kernel time.
+    let fields = stat.rsplit_once(") ").expect("a name stands in brackets").1.split(' ');
+    let ticks: u64 = fields.skip(11).take(2).map(|ticks| ticks.parse::<u64>().expect("ticks")).sum();
+    Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
+}
+
+/// The most memory that another process ever held.
+pub(crate) fn memory_peak_bytes(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("read the server's status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a process has memory");
+    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") << 10
+}
+
+/// Processors of this machine.
+pub(crate) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
