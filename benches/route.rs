@@ -20,13 +20,11 @@ const PARTITIONS: u32 = 4;
 const AGAINST_IDENTITY: &str = "raw read and the same batches appended";
 const AGAINST_PROGRAM: &str = "bare VRL, raw read and append";
 /// A condition, a join of texts, arithmetic and a call.
-const PROGRAM: &str = "\
-.late = .delay > 15
-if .late == true { .hours = .delay / 60 }
-.route = join!([.origin, .destination], \"-\")
-.kilometers = .distance * 1.609344
-.origin = downcase!(.origin)
-.";
+const PROGRAM: &str = r#".late = to_int!(.delay) > 15
+if .late == true { .hours = to_int!(.delay) / 60 }
+.route = join!([.origin, .destination], "-")
+.kilometers = to_float!(.distance) * 1.609344
+.origin = downcase!(.origin)"#;
 
 fn main() {
     let options = Options::read();
@@ -88,8 +86,9 @@ struct BareProgram {
 
 impl BareProgram {
     fn compile() -> Self {
-        let compiled = vrl::compiler::compile(PROGRAM, &vrl::stdlib::all());
-        let Ok(compiled) = compiled else { panic!("the program does not compile") };
+        let whole = format!("{PROGRAM}\n.");
+        let compiled = vrl::compiler::compile(&whole, &vrl::stdlib::all());
+        let compiled = compiled.unwrap_or_else(|problems| panic!("compile the program: {problems:?}"));
         Self { program: compiled.program, zone: TimeZone::parse("UTC").expect("a zone") }
     }
 

@@ -25,8 +25,8 @@ impl Spread {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let middle = values.len() / 2;
-        let median =
-            if values.len() % 2 == 0 { (values[middle - 1] + values[middle]) / 2.0 } else { values[middle] };
+        let lower = (values.len() - 1) / 2;
+        let median = f64::midpoint(values[lower], values[middle]);
         Self { min: values[0], median, max: values[values.len() - 1] }
     }
 }

@@ -23,17 +23,22 @@ impl Options {
         let mut options = Self::default();
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
-            let understood = match word.as_str() {
-                "--quick" => Some(options.is_quick = true),
+            let is_understood = match word.as_str() {
+                "--quick" => {
+                    options.is_quick = true;
+                    true
+                }
                 // cargo adds it to every bench.
-                "--bench" => Some(()),
-                "--events" => number(words.next()).map(|events| options.events = Some(events)),
-                "--rounds" => number(words.next()).map(|rounds| options.rounds = Some(rounds)),
-                "--flights" => words.next().map(|file| options.flights = Some(file.into())),
-                row if !row.starts_with('-') => Some(options.rows.push(row.to_owned())),
-                _ => None,
+                "--bench" => true,
+                "--events" => set(&mut options.events, words.next().and_then(number)),
+                "--rounds" => set(&mut options.rounds, words.next().and_then(number)),
+                "--flights" => set(&mut options.flights, words.next().map(PathBuf::from)),
+                row => {
+                    options.rows.push(row.to_owned());
+                    !row.starts_with('-')
+                }
             };
-            if understood.is_none() {
+            if !is_understood {
                 eprintln!("{word}: [--quick] [--events N] [--rounds N] [--flights FILE.ndjson] [ROW...]");
                 std::process::exit(2);
             }
@@ -57,6 +62,12 @@ impl Options {
     }
 }
 
-fn number(word: Option<String>) -> Option<usize> {
-    word?.replace('_', "").parse().ok().filter(|number| *number > 0)
+/// Whether there was something to set.
+fn set<T>(option: &mut Option<T>, value: Option<T>) -> bool {
+    *option = value;
+    option.is_some()
+}
+
+fn number(word: String) -> Option<usize> {
+    word.replace('_', "").parse().ok().filter(|number| *number > 0)
 }
