@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::flights::DATE_FORMAT;
 use super::scratch;
 
-/// How often progress is looked at; short beside every run, rare enough to cost nothing.
+/// How often progress is looked at in a local log; short beside every run, rare enough to cost nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(4);
 /// How many appends wait at a time while a topic is filled.
 const LOADED_AT_ONCE: usize = 64;
@@ -28,6 +28,8 @@ pub(crate) struct Local {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stream: Arc<Stream>,
     pub(crate) folder: TempDir,
+    /// How often progress is looked at.
+    pub(crate) look_every: Duration,
 }
 
 /// A stream of flights as users define it.
@@ -63,7 +65,7 @@ impl Local {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let catalog = Catalog::open(Arc::clone(&log), Arc::clone(&clock)).await.expect("open the catalog");
         let stream = catalog.create(draft).await.expect("create the stream");
-        Self { log, catalog, clock, stream, folder }
+        Self { log, catalog, clock, stream, folder, look_every: LOOK_EVERY }
     }
 
     /// A partition of the stream.
@@ -92,10 +94,11 @@ impl Local {
         sink: Box<dyn Sink>,
         ends: &[Offset],
     ) -> Checkpoint {
-        let share = (Selection::Stage(stage), group.clone());
+        let topic = self.stream.topic(stage);
+        let share = (Selection::Topic(topic.clone()), group.clone());
         let clock = Arc::clone(&self.clock);
         let worker = Worker::open(self.log.as_ref(), share, sink, clock).await.expect("open the worker");
-        let (stop, topic) = (CancellationToken::new(), self.stream.topic(stage));
+        let stop = CancellationToken::new();
         let done = async {
             loop {
                 let committed = self.log.committed(&group, &topic).await.expect("read the progress");
@@ -106,7 +109,7 @@ impl Local {
                     stop.cancel();
                     return committed;
                 }
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(self.look_every).await;
             }
         };
         let (ran, committed) = tokio::join!(worker.run(stop.clone()), done);

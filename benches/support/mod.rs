@@ -9,6 +9,7 @@ pub(crate) mod options;
 pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod raw_index;
+pub(crate) mod raw_kafka;
 pub(crate) mod raw_log;
 pub(crate) mod server;
 pub(crate) mod wrk;

@@ -85,6 +85,14 @@ impl Server {
         assert!(answer.status().is_success(), "the stream was not made: {answer:?}");
         format!("/api/v1/streams/{dataset}/1/records")
     }
+
+    /// Takes a stream away again, with all that it holds.
+    pub(crate) async fn remove(&self, dataset: &str) {
+        let path = format!("{}/api/v1/streams/{dataset}/1", self.base);
+        let answer = reqwest::Client::new().delete(path).bearer_auth(TOKEN).send().await;
+        let answer = answer.expect("remove the stream");
+        assert!(answer.status().is_success(), "the stream was not removed: {answer:?}");
+    }
 }
 
 impl Drop for Server {
