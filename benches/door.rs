@@ -9,14 +9,17 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
+use proto::v1::AppendRequest;
 use serde::de::IgnoredAny;
 use support::figures::{Results, Row};
 use support::flights::{self, OF_A_BATCH};
+use support::grpc;
 use support::local::runtime;
 use support::options::Options;
 use support::pair::{Sample, alternate};
@@ -66,6 +69,22 @@ fn main() {
         let pairs = alternate(options.rounds(), || ours(&load), || bare(&load));
         results.rates(Row { name, against: AGAINST, goal, cpu_goal }, &pairs);
     }
+    let name = "gRPC AppendStream, 500 a request, 16 connections, sled";
+    if options.wants(name) {
+        eprintln!("{name}");
+        let request = grpc::request(&packs[0]);
+        let pairs = alternate(options.rounds(), || streams(&request, many.seconds), || bare(&many));
+        results.rates(Row { name, against: AGAINST, goal: "≥ 0.6", cpu_goal: "" }, &pairs);
+    }
+}
+
+fn streams(request: &AppendRequest, seconds: u64) -> Sample {
+    let folder = support::scratch();
+    let server = Server::headwater(&folder.path().join("data"), "ingest", &[]);
+    let runtime = runtime();
+    runtime.block_on(server.define(grpc::DATASET, PARTITIONS));
+    runtime.block_on(grpc::drive(&server, request, Duration::from_secs(1)));
+    runtime.block_on(grpc::drive(&server, request, Duration::from_secs(seconds)))
 }
 
 fn ours(load: &Load<'_>) -> Sample {

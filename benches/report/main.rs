@@ -27,8 +27,10 @@ fn main() {
     let text = fs::read_to_string(&readme).expect("read benches/README.md");
     let (before, rest) = text.split_once(BEGIN).expect("the first marker is there");
     let (_, after) = rest.split_once(END).expect("the last marker is there");
-    let shown: String =
-        plots.iter().map(|curve| format!("![{0}](plots/{1})\n\n", curve.name, curve.file())).collect();
+    let shown: String = plots
+        .iter()
+        .map(|curve| format!("![{}](plots/{})\n\n{}\n", curve.name, curve.file(), curve.table()))
+        .collect();
     let table = table::of(&figures);
     fs::write(&readme, format!("{before}{BEGIN}\n\n{table}\n{shown}{END}{after}")).expect("write the table");
     println!("{} figures and {} plots are in {}", figures.len(), plots.len(), readme.display());

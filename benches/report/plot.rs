@@ -74,17 +74,43 @@ impl Curve<'_> {
         text(&mut out, (WIDTH / 2.0, HEIGHT - 8.0, "middle"), &first.x_unit);
         text(&mut out, (8.0, MARGINS[2] - 8.0, "start"), &first.y_unit);
         grid(&mut out, &x, &y);
+        for (number, line) in self.lines().into_iter().enumerate() {
+            self.draw(&mut out, (number, line), (&x, &y));
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+
+    /// The medians: a row for each place on the axis, a column for each line.
+    pub(crate) fn table(&self) -> String {
+        let lines = self.lines();
+        let mut rows: Vec<f64> = self.points.iter().map(|point| point.x).collect();
+        rows.sort_by(f64::total_cmp);
+        rows.dedup();
+        let first = self.points[0];
+        let mut out = format!("{}, in {}:\n\n| {} |", self.name, first.y_unit, first.x_unit);
+        lines.iter().for_each(|line| put(&mut out, format_args!(" {line} |")));
+        put(&mut out, format_args!("\n|---|{}\n", "---|".repeat(lines.len())));
+        for x in rows {
+            put(&mut out, format_args!("| {} |", number(x)));
+            for line in &lines {
+                let point = self.points.iter().find(|point| point.line == *line && point.x == x);
+                let value = point.map(|point| number(point.y.median)).unwrap_or_default();
+                put(&mut out, format_args!(" {value} |"));
+            }
+            out.push('\n');
+        }
+        out
+    }
+
+    fn lines(&self) -> Vec<&str> {
         let mut lines: Vec<&str> = Vec::new();
         for point in &self.points {
             if !lines.contains(&point.line.as_str()) {
                 lines.push(&point.line);
             }
         }
-        for (number, line) in lines.into_iter().enumerate() {
-            self.draw(&mut out, (number, line), (&x, &y));
-        }
-        out.push_str("</svg>\n");
-        out
+        lines
     }
 
     fn draw(&self, out: &mut String, (number, line): (usize, &str), (x, y): (&Axis, &Axis)) {

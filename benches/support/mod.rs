@@ -4,6 +4,7 @@
 
 pub(crate) mod figures;
 pub(crate) mod flights;
+pub(crate) mod grpc;
 pub(crate) mod local;
 pub(crate) mod options;
 pub(crate) mod pair;

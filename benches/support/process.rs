@@ -1,5 +1,7 @@
 //! What processes have used, as the kernel counts it.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -22,9 +24,30 @@ pub(crate) fn cpu(id: u32) -> Duration {
 
 /// The most memory that another process ever held.
 pub(crate) fn memory_peak_bytes(id: u32) -> u64 {
+    memory_bytes(id, "VmHWM:")
+}
+
+/// The memory that another process holds now.
+pub(crate) fn memory_now_bytes(id: u32) -> u64 {
+    memory_bytes(id, "VmRSS:")
+}
+
+fn memory_bytes(id: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("read the server's status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a process has memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a process has memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") << 10
+}
+
+/// What the files of a folder take on the disk.
+pub(crate) fn disk_bytes(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let of_entry = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_bytes(&entry.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        // A file that went away meanwhile takes nothing.
+        Err(_) => 0,
+    };
+    entries.filter_map(Result::ok).map(of_entry).sum()
 }
 
 /// Processors of this machine.

@@ -74,6 +74,14 @@ impl Server {
         self.child.id()
     }
 
+    /// Tells it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("tell the server to stop");
+        let status = self.child.wait().expect("wait for the server");
+        assert!(status.success(), "the server ended with {status}");
+    }
+
     /// Defines a stream of flights and returns the path that records are posted to.
     pub(crate) async fn define(&self, dataset: &str, partitions: u32) -> String {
         let definition = json!({

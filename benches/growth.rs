@@ -1,0 +1,170 @@
+//! How costs grow: with the events that a server has taken, and with its streams. One server with all
+//! roles is filled step by step; at each step it is asked, weighed and started again.
+//! `cargo bench --bench growth -- [--quick]`
+
+mod support;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt as _;
+use reqwest::Client;
+use serde_json::Value;
+use support::figures::{Results, Spread};
+use support::flights::{self, Flight, OF_A_BATCH};
+use support::local::runtime;
+use support::options::Options;
+use support::process;
+use support::server::{Server, TOKEN};
+
+const ROLES: &str = "ingest,router,sinks,query";
+const PARTITIONS: u32 = 4;
+const CONNECTIONS: usize = 16;
+/// Questions of which the median counts.
+const QUESTIONS: usize = 50;
+const STARTS: usize = 3;
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+const WAIT_MAX: Duration = Duration::from_secs(600);
+const MEBI: f64 = 1_048_576.0;
+
+const BY_EVENTS: &str = "events";
+const BY_STREAMS: &str = "streams";
+
+fn main() {
+    let options = Options::read();
+    let results = Results::of("growth", &options);
+    let runtime = runtime();
+    if options.wants(BY_EVENTS) {
+        let steps = [100_000, 1_000_000, 10_000_000];
+        let most = options.events(10_000_000, 1_000_000);
+        runtime.block_on(by_events(&options, &results, steps.into_iter().filter(|step| *step <= most)));
+    }
+    if options.wants(BY_STREAMS) {
+        let steps: &[usize] = if options.is_quick { &[1, 100, 1_000] } else { &[1, 100, 10_000] };
+        runtime.block_on(by_streams(&results, steps));
+    }
+}
+
+async fn by_events(options: &Options, results: &Results, steps: impl Iterator<Item = usize>) {
+    let folder = support::scratch();
+    let data = folder.path().join("data");
+    let mut server = Server::headwater(&data, ROLES, &[]);
+    let records = server.define("flights", PARTITIONS).await;
+    let mut flights = flights::flights(options, usize::MAX);
+    let mut posted = 0;
+    for step in steps {
+        let (began, more) = (Instant::now(), step - posted);
+        post(&server, &records, flights.by_ref().take(more)).await;
+        let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
+        posted = step;
+        let at = (step as f64, BY_EVENTS);
+        results.point(("append by HTTP, all roles", "Headwater"), at, (rate, "events/s"));
+        until_found(&server, step as u64).await;
+        let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
+        results.point(("append by HTTP, all roles", "until all are found"), at, (rate, "events/s"));
+        let peak = process::memory_peak_bytes(server.id()) as f64 / MEBI;
+        results.point(("memory", "peak while appending"), at, (Spread::of([peak]), "MiB"));
+        for (line, path) in [("first 100 of a day", "events?limit=100"), ("count of a day", "events/count?")]
+        {
+            let path = format!("/api/v1/streams/flights/1/{path}&from=2001-01-03&to=2001-01-03");
+            results.point(("query of a day by HTTP", line), at, (ask(&server, &path).await, "ms"));
+        }
+        let log = process::disk_bytes(&data.join("log")) as f64 / step as f64;
+        results.point(("disk", "log"), at, (Spread::of([log]), "bytes/event"));
+        let objects = process::disk_bytes(&data.join("objects")) as f64 / step as f64;
+        results.point(("disk", "objects and splits"), at, (Spread::of([objects]), "bytes/event"));
+        server = restart(results, server, &data, at);
+    }
+}
+
+async fn by_streams(results: &Results, steps: &[usize]) {
+    let folder = support::scratch();
+    let data = folder.path().join("data");
+    let mut server = Server::headwater(&data, ROLES, &[]);
+    let mut made = 0;
+    let sample: Vec<Flight> = flights::flights(&Options::default(), 100 * OF_A_BATCH).collect();
+    for step in steps {
+        let began = Instant::now();
+        for number in made..*step {
+            server.define(&format!("idle-{number}"), 1).await;
+        }
+        let at = (*step as f64, BY_STREAMS);
+        let each = Spread::of([began.elapsed().as_secs_f64() * 1e3 / (step - made) as f64]);
+        results.point(("define a stream", "Headwater"), at, (each, "ms"));
+        made = *step;
+        let records = "/api/v1/streams/idle-0/1/records";
+        let began = Instant::now();
+        post(&server, records, sample.iter().cloned()).await;
+        let rate = Spread::of([sample.len() as f64 / began.elapsed().as_secs_f64()]);
+        results.point(("append to one of many streams", "Headwater"), at, (rate, "events/s"));
+        server = restart(results, server, &data, at);
+    }
+}
+
+/// Starts it again and again: how long it takes, and what it holds while nobody asks.
+fn restart(results: &Results, mut server: Server, data: &Path, at: (f64, &str)) -> Server {
+    let mut times = Vec::new();
+    let mut idle = Vec::new();
+    for _ in 0..STARTS {
+        server.stop();
+        server = Server::headwater(data, ROLES, &[]);
+        times.push(server.ready_after.as_secs_f64() * 1e3);
+        std::thread::sleep(Duration::from_secs(1));
+        idle.push(process::memory_now_bytes(server.id()) as f64 / MEBI);
+    }
+    results.point((&format!("ready after a start, by {}", at.1), "Headwater"), at, (Spread::of(times), "ms"));
+    let memory = if at.1 == BY_EVENTS { "memory" } else { "memory, by streams" };
+    results.point((memory, "idle, a second after a start"), at, (Spread::of(idle), "MiB"));
+    server
+}
+
+/// Posts all of them, 500 a request.
+async fn post(server: &Server, path: &str, flights: impl Iterator<Item = Flight>) {
+    let (client, url) = (Client::new(), format!("{}{path}", server.base));
+    let mut flights = flights.peekable();
+    let bodies = std::iter::from_fn(|| {
+        let pack: Vec<Flight> = flights.by_ref().take(OF_A_BATCH).collect();
+        (!pack.is_empty()).then(|| flights::ndjson(&pack))
+    });
+    let posts = bodies.map(|body| {
+        let request = client.post(&url).bearer_auth(TOKEN).header("content-type", "application/x-ndjson");
+        async move {
+            let answer = request.body(body).send().await.expect("post");
+            assert!(answer.status().is_success(), "a post was refused: {answer:?}");
+            answer.bytes().await.expect("read an answer");
+        }
+    });
+    futures::stream::iter(posts).buffer_unordered(CONNECTIONS).for_each(|()| async {}).await;
+}
+
+/// Waits until every event is in the index or before its door.
+async fn until_found(server: &Server, count: u64) {
+    let began = Instant::now();
+    loop {
+        let request = Client::new().get(format!("{}/api/v1/streams/flights/1/events/count", server.base));
+        let answer = request.bearer_auth(TOKEN).send().await.expect("count");
+        // A query that would wait for too long is answered with an error: asked again.
+        if answer.status().is_success() {
+            let answer: Value = answer.json().await.expect("an answer is JSON");
+            if answer["count"].as_u64() == Some(count) {
+                return;
+            }
+        }
+        assert!(began.elapsed() < WAIT_MAX, "{count} events are not found after {WAIT_MAX:?}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// The median time of a question, with the least and the most.
+async fn ask(server: &Server, path: &str) -> Spread {
+    let (client, url) = (Client::new(), format!("{}{path}", server.base));
+    let mut times = Vec::with_capacity(QUESTIONS);
+    for _ in 0..QUESTIONS {
+        let began = Instant::now();
+        let answer = client.get(&url).bearer_auth(TOKEN).send().await.expect("ask");
+        assert!(answer.status().is_success(), "{path} was refused: {answer:?}");
+        answer.bytes().await.expect("read an answer");
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Spread::of(times)
+}
