@@ -5,39 +5,25 @@
 
 mod support;
 
-use std::fmt::Write as _;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
-use axum::routing::{get, post};
-use bytes::Bytes;
 use proto::v1::AppendRequest;
-use serde::de::IgnoredAny;
+use support::bare_door;
 use support::figures::{Results, Row};
 use support::flights::{self, OF_A_BATCH};
 use support::grpc;
 use support::local::runtime;
 use support::options::Options;
 use support::pair::{Sample, alternate};
-use support::raw_log::RawLog;
 use support::server::{Server, TOKEN};
 use support::wrk::{self, Load};
 
-/// Makes this program the bare door: `door bare FOLDER --listen ADDRESS`.
-const BARE: &str = "bare";
 const PARTITIONS: u32 = 4;
 const AGAINST: &str = "bare door";
 
 fn main() {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let [_, part, folder, _, address] = arguments.as_slice()
-        && part == BARE
-    {
-        return serve_bare(Path::new(folder), address.parse().expect("an address"));
+    if bare_door::was_asked_for() {
+        return;
     }
     wrk::find();
     let options = Options::read();
@@ -99,45 +85,6 @@ fn ours(load: &Load<'_>) -> Sample {
 
 fn bare(load: &Load<'_>) -> Sample {
     let folder = support::scratch();
-    let server = Server::another(BARE, &folder.path().join("log"));
+    let server = Server::another(bare_door::NAME, &folder.path().join("log"));
     load.drive(&server, folder.path())
-}
-
-fn serve_bare(folder: &Path, address: SocketAddr) {
-    let log = Arc::new(RawLog::open(folder));
-    let router = Router::new()
-        .route("/readyz", get(|| async { "ready\n" }))
-        .route("/full", post(full))
-        .route("/minimal", post(minimal))
-        .with_state(log);
-    runtime().block_on(async {
-        let listener = tokio::net::TcpListener::bind(address).await.expect("listen");
-        axum::serve(listener, router).await.expect("serve");
-    });
-}
-
-/// An answer a record.
-async fn full(State(log): State<Arc<RawLog>>, body: Bytes) -> String {
-    let (number, lines) = append(&log, &body).await;
-    let mut answer = String::with_capacity(lines * 32);
-    for line in 0..lines {
-        let offset = number * OF_A_BATCH as u64 + line as u64;
-        writeln!(answer, "{{\"partition\":0,\"offset\":{offset}}}").expect("a text takes all");
-    }
-    answer
-}
-
-/// Where the first is, and how many.
-async fn minimal(State(log): State<Arc<RawLog>>, body: Bytes) -> String {
-    let (number, lines) = append(&log, &body).await;
-    format!("{{\"partition\":0,\"offset\":{number},\"records\":{lines}}}\n")
-}
-
-async fn append(log: &RawLog, body: &[u8]) -> (u64, usize) {
-    let mut lines = 0;
-    for line in body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-        serde_json::from_slice::<IgnoredAny>(line).expect("an event is JSON");
-        lines += 1;
-    }
-    (log.append(body).await.expect("the committer answers"), lines)
 }

@@ -7,9 +7,8 @@ mod support;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
 use reqwest::Client;
-use serde_json::Value;
+use support::client::{post, until_found};
 use support::figures::{Results, Spread};
 use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::runtime;
@@ -19,12 +18,9 @@ use support::server::{Server, TOKEN};
 
 const ROLES: &str = "ingest,router,sinks,query";
 const PARTITIONS: u32 = 4;
-const CONNECTIONS: usize = 16;
 /// Questions of which the median counts.
 const QUESTIONS: usize = 50;
 const STARTS: usize = 3;
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-const WAIT_MAX: Duration = Duration::from_secs(600);
 const MEBI: f64 = 1_048_576.0;
 
 const BY_EVENTS: &str = "events";
@@ -54,12 +50,12 @@ async fn by_events(options: &Options, results: &Results, steps: impl Iterator<It
     let mut posted = 0;
     for step in steps {
         let (began, more) = (Instant::now(), step - posted);
-        post(&server, &records, flights.by_ref().take(more)).await;
+        post(&Client::new(), &url(&server, &records), flights.by_ref().take(more)).await;
         let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
         posted = step;
         let at = (step as f64, BY_EVENTS);
         results.point(("append by HTTP, all roles", "Headwater"), at, (rate, "events/s"));
-        until_found(&server, step as u64).await;
+        until_found(&server, "flights", step as u64).await;
         let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
         results.point(("append by HTTP, all roles", "until all are found"), at, (rate, "events/s"));
         let peak = process::memory_peak_bytes(server.id()) as f64 / MEBI;
@@ -94,7 +90,7 @@ async fn by_streams(results: &Results, steps: &[usize]) {
         made = *step;
         let records = "/api/v1/streams/idle-0/1/records";
         let began = Instant::now();
-        post(&server, records, sample.iter().cloned()).await;
+        post(&Client::new(), &url(&server, records), sample.iter().cloned()).await;
         let rate = Spread::of([sample.len() as f64 / began.elapsed().as_secs_f64()]);
         results.point(("append to one of many streams", "Headwater"), at, (rate, "events/s"));
         server = restart(results, server, &data, at);
@@ -118,43 +114,6 @@ fn restart(results: &Results, mut server: Server, data: &Path, at: (f64, &str)) 
     server
 }
 
-/// Posts all of them, 500 a request.
-async fn post(server: &Server, path: &str, flights: impl Iterator<Item = Flight>) {
-    let (client, url) = (Client::new(), format!("{}{path}", server.base));
-    let mut flights = flights.peekable();
-    let bodies = std::iter::from_fn(|| {
-        let pack: Vec<Flight> = flights.by_ref().take(OF_A_BATCH).collect();
-        (!pack.is_empty()).then(|| flights::ndjson(&pack))
-    });
-    let posts = bodies.map(|body| {
-        let request = client.post(&url).bearer_auth(TOKEN).header("content-type", "application/x-ndjson");
-        async move {
-            let answer = request.body(body).send().await.expect("post");
-            assert!(answer.status().is_success(), "a post was refused: {answer:?}");
-            answer.bytes().await.expect("read an answer");
-        }
-    });
-    futures::stream::iter(posts).buffer_unordered(CONNECTIONS).for_each(|()| async {}).await;
-}
-
-/// Waits until every event is in the index or before its door.
-async fn until_found(server: &Server, count: u64) {
-    let began = Instant::now();
-    loop {
-        let request = Client::new().get(format!("{}/api/v1/streams/flights/1/events/count", server.base));
-        let answer = request.bearer_auth(TOKEN).send().await.expect("count");
-        // A query that would wait for too long is answered with an error: asked again.
-        if answer.status().is_success() {
-            let answer: Value = answer.json().await.expect("an answer is JSON");
-            if answer["count"].as_u64() == Some(count) {
-                return;
-            }
-        }
-        assert!(began.elapsed() < WAIT_MAX, "{count} events are not found after {WAIT_MAX:?}");
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
 /// The median time of a question, with the least and the most.
 async fn ask(server: &Server, path: &str) -> Spread {
     let (client, url) = (Client::new(), format!("{}{path}", server.base));
@@ -167,4 +126,8 @@ async fn ask(server: &Server, path: &str) -> Spread {
         times.push(began.elapsed().as_secs_f64() * 1e3);
     }
     Spread::of(times)
+}
+
+fn url(server: &Server, path: &str) -> String {
+    format!("{}{path}", server.base)
 }

@@ -18,6 +18,7 @@ use support::local::{Local, flights_stream, runtime};
 use support::options::Options;
 use support::pair::{Sample, alternate};
 use support::raw_index::RawIndex;
+use support::raw_stages;
 use tantivy::collector::Count;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
@@ -51,7 +52,7 @@ fn main() {
         eprintln!("{name}");
         let packs = flights::packs(&options, options.events(3_000_000, 500_000));
         let batches = batches(&packs);
-        let pairs = alternate(rounds, || splits(&batches), || raw_splits(&packs));
+        let pairs = alternate(rounds, || splits(&batches), || raw_stages::index(&packs));
         let against = "raw single segments, typed, built once";
         results.rates(Row { name, against, goal: "", cpu_goal: "≤ 2.5" }, &pairs);
     }
@@ -151,13 +152,4 @@ fn splits(batches: &[Batch]) -> Sample {
     });
     runtime.block_on(local.log.close()).expect("close the log");
     Sample { events: published, ..sample }
-}
-
-fn raw_splits(packs: &[Vec<Flight>]) -> Sample {
-    let raw = RawIndex::typed();
-    Sample::of(packs.len() * OF_A_BATCH, || {
-        for some in packs.chunks(SPLIT_EVENTS / OF_A_BATCH) {
-            build(&raw, some);
-        }
-    })
 }

@@ -10,8 +10,7 @@ use support::flights;
 use support::local::{Local, flights_stream, runtime};
 use support::options::Options;
 use support::pair::{Sample, alternate};
-use support::raw_log::RawLog;
-use support::scratch;
+use support::raw_stages;
 use vrl::compiler::runtime::Runtime;
 use vrl::compiler::{Program, TargetValue, TimeZone};
 use vrl::value::{ObjectMap, Secrets, Value};
@@ -39,15 +38,21 @@ fn main() {
     let name = "router, identity, sled";
     if options.wants(name) {
         eprintln!("{name}");
-        let pairs = alternate(rounds, || ours(&batches, None, count), || raw(&lines, count, None));
+        let same = |batch| batch;
+        let pairs =
+            alternate(rounds, || ours(&batches, None, count), || raw_stages::route(&lines, count, same));
         results.rates(Row { name, against: AGAINST_IDENTITY, goal: "≥ 0.7", cpu_goal: "" }, &pairs);
     }
     let name = "router, five lines of VRL, sled";
     if options.wants(name) {
         eprintln!("{name}");
         let program = BareProgram::compile();
-        let pairs =
-            alternate(rounds, || ours(&batches, Some(PROGRAM), count), || raw(&lines, count, Some(&program)));
+        let run = |batch: Vec<u8>| program.run_all(&batch);
+        let pairs = alternate(
+            rounds,
+            || ours(&batches, Some(PROGRAM), count),
+            || raw_stages::route(&lines, count, run),
+        );
         results.rates(Row { name, against: AGAINST_PROGRAM, goal: "≥ 0.7", cpu_goal: "" }, &pairs);
     }
 }
@@ -65,17 +70,6 @@ fn ours(batches: &[Batch], transform: Option<&str>, count: usize) -> Sample {
     });
     runtime.block_on(local.log.close()).expect("close the log");
     sample
-}
-
-fn raw(lines: &[Vec<u8>], count: usize, program: Option<&BareProgram>) -> Sample {
-    let folder = scratch();
-    let incoming = RawLog::open(&folder.path().join("raw"));
-    incoming.load(lines.iter().cloned());
-    let outgoing = RawLog::open(&folder.path().join("processed"));
-    Sample::of(count, || match program {
-        None => outgoing.load(incoming.batches()),
-        Some(program) => outgoing.load(incoming.batches().map(|batch| program.run_all(&batch))),
-    })
 }
 
 /// The language with nothing around it.

@@ -7,33 +7,33 @@ use crate::support::figures::{Figure, Spread};
 /// The tables, one after the other.
 pub(crate) fn of(figures: &[Figure]) -> String {
     let mut text = String::new();
-    let mut before = None;
+    let mut before: Option<&Figure> = None;
     for figure in figures {
-        let run = &figure.run;
-        if before != Some(run) {
+        let Figure { run, row, figure: name, unit, ours, goal, events, rounds, .. } = figure;
+        if before.map(|before| &before.run) != Some(run) {
             let how = if run.is_quick { " --quick" } else { "" };
-            let caution =
-                if run.is_quick { "; quick: few and short runs, for a first look only" } else { "" };
+            let caution = if run.is_quick { "; few and short runs, for a first look only" } else { "" };
+            let (driver, cores, commit) = (&run.driver, run.cores, &run.commit);
             put(
                 &mut text,
-                &format!(
-                    "\n`benches/run{how} {}`: {} cores, commit {}{caution}.\n\n",
-                    run.driver, run.cores, run.commit
-                ),
+                &format!("\n`benches/run{how} {driver}`, {cores} cores, commit {commit}{caution}:\n\n"),
             );
             put(&mut text, "| what | against | figure | Headwater | raw | ratio | goal | events, runs |\n");
             put(&mut text, "|---|---|---|---|---|---|---|---|\n");
         }
-        before = Some(run);
-        let Figure { row, against, figure: name, unit, ours, raw, ratio, goal, events, rounds, .. } = figure;
-        let (ours, raw, ratio) = (number(ours.median), number(raw.median), spread(ratio));
-        let events = number(*events as f64);
+        let is_new = before.is_none_or(|before| before.row != *row || before.run != *run);
+        let (row, against) = if is_new { (row.as_str(), figure.against.as_str()) } else { ("", "") };
+        let (raw, ratio) = figure.beside.map_or_else(Default::default, |beside| {
+            (format!("{} {unit}", number(beside.raw.median)), spread(&beside.ratio))
+        });
+        let (ours, events) = (number(ours.median), number(*events as f64));
         put(
             &mut text,
             &format!(
-                "| {row} | {against} | {name} | {ours} {unit} | {raw} {unit} | {ratio} | {goal} | {events}, {rounds} |\n"
+                "| {row} | {against} | {name} | {ours} {unit} | {raw} | {ratio} | {goal} | {events}, {rounds} |\n"
             ),
         );
+        before = Some(figure);
     }
     text
 }

@@ -42,14 +42,20 @@ pub(crate) struct Figure {
     pub(crate) figure: String,
     pub(crate) unit: String,
     pub(crate) ours: Spread,
-    pub(crate) raw: Spread,
-    /// Pair by pair, ours by raw.
-    pub(crate) ratio: Spread,
+    /// With the ratio, pair by pair, ours by raw; none where nothing bare does the same.
+    pub(crate) beside: Option<Beside>,
     /// What is hoped for, in words.
     pub(crate) goal: String,
     pub(crate) events: u64,
     pub(crate) rounds: usize,
     pub(crate) run: Run,
+}
+
+/// What a bare library came to.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Beside {
+    pub(crate) raw: Spread,
+    pub(crate) ratio: Spread,
 }
 
 /// A point of a curve.
@@ -118,7 +124,7 @@ impl Results {
         let p99 = |sample: &Sample| sample.p99.map(|p99| p99.as_secs_f64() * 1e3);
         self.figure(row, ("p99", "ms", ""), pairs, p99);
         let memory = |sample: &Sample| sample.memory_bytes.map(|bytes| bytes as f64 / f64::from(1 << 20));
-        self.figure(row, ("memory, peak", "MiB", ""), pairs, memory);
+        self.figure(row, ("memory", "MiB", ""), pairs, memory);
     }
 
     /// How long one question takes, from pairs of runs of several.
@@ -144,32 +150,43 @@ impl Results {
             return;
         };
         let ratios = ours.iter().zip(&raw).map(|(ours, raw)| ours / raw);
-        let figure = Figure {
+        let beside = Beside { ratio: Spread::of(ratios), raw: Spread::of(raw) };
+        let counts = (pairs.ours[0].events, ours.len());
+        self.show(row, (figure, unit, goal), (Spread::of(ours), Some(beside)), counts);
+    }
+
+    /// A figure that nothing bare stands beside: values with their unit.
+    pub(crate) fn alone(&self, row: Row<'_>, (figure, unit): (&str, &str), values: &[f64], events: u64) {
+        let counts = (events, values.len());
+        let ours = Spread::of(values.iter().copied());
+        self.show(row, (figure, unit, row.goal), (ours, None), counts);
+    }
+
+    fn show(
+        &self,
+        row: Row<'_>,
+        (figure, unit, goal): (&str, &str, &str),
+        (ours, beside): (Spread, Option<Beside>),
+        (events, rounds): (u64, usize),
+    ) {
+        print!("{}, {figure}: {:.4} {unit}", row.name, ours.median);
+        if let Some(Beside { raw, ratio }) = beside {
+            let Spread { min, median, max } = ratio;
+            print!(" against {:.4}: {median:.3} ({min:.3} to {max:.3})", raw.median);
+        }
+        println!(", goal {}", if goal.is_empty() { "none" } else { goal });
+        self.write(&Line::Figure(Figure {
             row: row.name.to_owned(),
             against: row.against.to_owned(),
             figure: figure.to_owned(),
             unit: unit.to_owned(),
-            ratio: Spread::of(ratios),
-            rounds: ours.len(),
-            ours: Spread::of(ours),
-            raw: Spread::of(raw),
+            ours,
+            beside,
             goal: goal.to_owned(),
-            events: pairs.ours[0].events,
+            events,
+            rounds,
             run: self.run.clone(),
-        };
-        let Figure { ours, raw, ratio, .. } = &figure;
-        println!(
-            "{}, {}: {:.4} {unit} against {:.4}: {:.3} ({:.3} to {:.3}), goal {}",
-            figure.row,
-            figure.figure,
-            ours.median,
-            raw.median,
-            ratio.median,
-            ratio.min,
-            ratio.max,
-            if goal.is_empty() { "none" } else { goal },
-        );
-        self.write(&Line::Figure(figure));
+        }));
     }
 
     /// Adds a point to a curve; `line` is its name within the plot.
@@ -191,7 +208,11 @@ impl Results {
         }));
     }
 
+    /// A build without optimisation shows what it finds, and keeps nothing of it.
     fn write(&self, line: &Line) {
+        if cfg!(debug_assertions) {
+            return;
+        }
         std::fs::create_dir_all(folder()).expect("make the folder of results");
         let path = folder().join(format!("{}.json", self.run.driver));
         let mut text = serde_json::to_string(line).expect("a result is JSON");

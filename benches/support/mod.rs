@@ -2,6 +2,8 @@
 //! raw candidates that more than one driver measures against.
 #![allow(dead_code, reason = "each driver uses its own part")]
 
+pub(crate) mod bare_door;
+pub(crate) mod client;
 pub(crate) mod figures;
 pub(crate) mod flights;
 pub(crate) mod grpc;
@@ -12,6 +14,7 @@ pub(crate) mod process;
 pub(crate) mod raw_index;
 pub(crate) mod raw_kafka;
 pub(crate) mod raw_log;
+pub(crate) mod raw_stages;
 pub(crate) mod server;
 pub(crate) mod wrk;
 

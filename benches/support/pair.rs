@@ -14,7 +14,7 @@ pub(crate) struct Sample {
     pub(crate) cpu: Duration,
     /// The time that the slowest hundredth took at least, where single requests were timed.
     pub(crate) p99: Option<Duration>,
-    /// The most memory that the process ever held, where it is a process of its own.
+    /// The most memory that the process held, where it is a process of its own.
     pub(crate) memory_bytes: Option<u64>,
 }
 

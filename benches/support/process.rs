@@ -22,9 +22,14 @@ pub(crate) fn cpu(id: u32) -> Duration {
     Duration::from_secs(ticks) / u32::try_from(rustix::param::clock_ticks_per_second()).expect("few ticks")
 }
 
-/// The most memory that another process ever held.
+/// The most memory that another process held since [`forget_peak`], or ever.
 pub(crate) fn memory_peak_bytes(id: u32) -> u64 {
     memory_bytes(id, "VmHWM:")
+}
+
+/// Lets the most memory that another process held be counted from now on.
+pub(crate) fn forget_peak(id: u32) {
+    std::fs::write(format!("/proc/{id}/clear_refs"), "5").expect("reset the peak of memory");
 }
 
 /// The memory that another process holds now.
