@@ -9,16 +9,19 @@ use std::time::Duration;
 use broker::{Append, Batch, Clock, Stage};
 use bytes::Bytes;
 use support::figures::{Results, Row};
-use support::flights::{self, OF_A_BATCH};
+use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::{Local, flights_stream, runtime};
 use support::options::Options;
 use support::pair::{Sample, alternate};
+use support::process;
 use support::raw_log::RawLog;
 use support::scratch;
 
 const PARTITIONS: u32 = 4;
 /// Batches that are sent again and again.
 const DISTINCT: usize = 200;
+const DISK: &str = "disk, log on sled";
+const ZSTD_LEVEL: i32 = 1;
 
 fn main() {
     let options = Options::read();
@@ -27,6 +30,9 @@ fn main() {
     let lines: Vec<Bytes> = packs.iter().map(|pack| flights::ndjson(pack).into()).collect();
     let now = broker::time::SystemClock.now();
     let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    if options.wants(DISK) {
+        disk(&results, (&packs, &batches));
+    }
     for (producers, full, quick) in [(1, 1_000_000, 100_000), (16, 5_000_000, 1_000_000)] {
         let name = format!("sled append, batches of 500, {producers} at a time");
         if !options.wants(&name) {
@@ -42,6 +48,22 @@ fn main() {
         let row = Row { name: &name, against: "raw sled, lz4, group commit", goal: "", cpu_goal: "" };
         results.rates(row, &pairs);
     }
+}
+
+/// What the log takes on the disk, and what the events do by themselves, compressed.
+fn disk(results: &Results, (packs, batches): (&[Vec<Flight>], &[Batch])) {
+    let runtime = runtime();
+    let local = runtime.block_on(Local::open(flights_stream(PARTITIONS)));
+    let folder = local.folder.path().join("log");
+    let empty = process::disk_bytes(&folder);
+    runtime.block_on(local.load(Stage::Raw, batches));
+    runtime.block_on(local.log.close()).expect("close the log");
+    let count = (packs.len() * OF_A_BATCH) as f64;
+    let ours = process::disk_bytes(&folder).saturating_sub(empty) as f64 / count;
+    let lines: Vec<u8> = packs.iter().flat_map(|pack| flights::ndjson(pack)).collect();
+    let raw = zstd::encode_all(lines.as_slice(), ZSTD_LEVEL).expect("compress").len() as f64 / count;
+    let row = Row { name: DISK, against: "the events as one file, zstd-1", goal: "", cpu_goal: "" };
+    results.beside(row, ("size", "bytes/event", "≤ 1.3"), (vec![ours], vec![raw]), count as u64);
 }
 
 /// Lets producers take numbers below `count` until none is left.

@@ -17,6 +17,7 @@ use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::{Local, flights_stream, runtime};
 use support::options::Options;
 use support::pair::{Sample, alternate};
+use support::process;
 use support::raw_index::RawIndex;
 use support::raw_stages;
 use tantivy::collector::Count;
@@ -55,6 +56,7 @@ fn main() {
         let pairs = alternate(rounds, || splits(&batches), || raw_stages::index(&packs));
         let against = "raw single segments, typed, built once";
         results.rates(Row { name, against, goal: "", cpu_goal: "≤ 2.5" }, &pairs);
+        disk(&results, &packs, &batches);
     }
 }
 
@@ -135,8 +137,26 @@ fn count(raw: &RawIndex, index: &Index) -> usize {
     searcher.search(&TermQuery::new(term, IndexRecordOption::Basic), &Count).expect("search")
 }
 
+/// What published splits take on the disk, and what the bare segments do.
+fn disk(results: &Results, packs: &[Vec<Flight>], batches: &[Batch]) {
+    let (folder, raw) = (support::scratch(), RawIndex::typed());
+    for (number, some) in packs.chunks(SPLIT_EVENTS / OF_A_BATCH).enumerate() {
+        raw.in_folder(&folder.path().join(number.to_string()), some.iter().flatten());
+    }
+    let raw = process::disk_bytes(folder.path()) as f64 / (packs.len() * OF_A_BATCH) as f64;
+    let (sample, objects) = published(batches);
+    let ours = objects as f64 / sample.events as f64;
+    let row = Row { name: "disk, published splits", against: "raw segments, typed", goal: "", cpu_goal: "" };
+    results.beside(row, ("size", "bytes/event", "≤ 1.5"), (vec![ours], vec![raw]), sample.events);
+}
+
 /// The worker publishes until less than a split is left; what it has published then is what counts.
 fn splits(batches: &[Batch]) -> Sample {
+    published(batches).0
+}
+
+/// The same, and what the objects take then.
+fn published(batches: &[Batch]) -> (Sample, u64) {
     let runtime = runtime();
     let local = runtime.block_on(Local::open(flights_stream(1)));
     runtime.block_on(local.load(Stage::Processed, batches));
@@ -151,5 +171,6 @@ fn splits(batches: &[Batch]) -> Sample {
         published = committed.iter().map(|(_, next)| next.0).sum();
     });
     runtime.block_on(local.log.close()).expect("close the log");
-    Sample { events: published, ..sample }
+    let objects = process::disk_bytes(&local.folder.path().join("objects"));
+    (Sample { events: published, ..sample }, objects)
 }

@@ -10,6 +10,8 @@ const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 400.0;
 /// Left, right, above and below the field.
 const MARGINS: [f64; 4] = [70.0, 20.0, 56.0, 46.0];
+/// About how wide a letter of a legend is.
+const LETTER_WIDTH: f64 = 6.0;
 const COLORS: [&str; 6] = ["#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#57606a"];
 
 /// One plot.
@@ -72,10 +74,17 @@ impl Curve<'_> {
         let first = self.points[0];
         text(&mut out, (MARGINS[0], 20.0, "start"), self.name);
         text(&mut out, (WIDTH / 2.0, HEIGHT - 8.0, "middle"), &first.x_unit);
-        text(&mut out, (8.0, MARGINS[2] - 8.0, "start"), &first.y_unit);
+        text(&mut out, (8.0, 20.0, "start"), &first.y_unit);
         grid(&mut out, &x, &y);
-        for (number, line) in self.lines().into_iter().enumerate() {
-            self.draw(&mut out, (number, line), (&x, &y));
+        let mut left = MARGINS[0];
+        for (line, color) in self.lines().into_iter().zip(COLORS.into_iter().cycle()) {
+            self.draw(&mut out, (line, color), (&x, &y));
+            put(
+                &mut out,
+                format_args!("<rect x=\"{left}\" y=\"27\" width=\"10\" height=\"10\" fill=\"{color}\"/>\n"),
+            );
+            text(&mut out, (left + 15.0, 36.0, "start"), line);
+            left += 40.0 + LETTER_WIDTH * line.len() as f64;
         }
         out.push_str("</svg>\n");
         out
@@ -113,8 +122,7 @@ impl Curve<'_> {
         lines
     }
 
-    fn draw(&self, out: &mut String, (number, line): (usize, &str), (x, y): (&Axis, &Axis)) {
-        let color = COLORS[number % COLORS.len()];
+    fn draw(&self, out: &mut String, (line, color): (&str, &str), (x, y): (&Axis, &Axis)) {
         let mut points: Vec<&&Point> = self.points.iter().filter(|point| point.line == line).collect();
         points.sort_by(|a, b| a.x.total_cmp(&b.x));
         let mut path = String::new();
@@ -137,9 +145,6 @@ impl Curve<'_> {
                 path.trim()
             ),
         );
-        let left = MARGINS[0] + 130.0 * number as f64;
-        put(out, format_args!("<rect x=\"{left}\" y=\"29\" width=\"10\" height=\"10\" fill=\"{color}\"/>\n"));
-        text(out, (left + 15.0, 38.0, "start"), line);
     }
 }
 
@@ -148,13 +153,22 @@ fn grid(out: &mut String, x: &Axis, y: &Axis) {
     for mark in x.marks() {
         let at = across(x.place(mark));
         put(out, format_args!("<path d=\"M{at:.1} {top}V{bottom}\" stroke=\"#d0d7de\"/>\n"));
-        text(out, (at, bottom + 16.0, "middle"), &number(mark));
+        text(out, (at, bottom + 16.0, "middle"), &power(mark));
     }
     for mark in y.marks() {
         let at = down(y.place(mark));
         put(out, format_args!("<path d=\"M{left} {at:.1}H{right}\" stroke=\"#d0d7de\"/>\n"));
-        text(out, (left - 6.0, at + 4.0, "end"), &number(mark));
+        text(out, (left - 6.0, at + 4.0, "end"), &power(mark));
     }
+}
+
+/// A power of ten without the digits that count nothing.
+fn power(mark: f64) -> String {
+    let text = number(mark);
+    let (digits, unit) = text.split_once(' ').unwrap_or((text.as_str(), ""));
+    let digits =
+        if digits.contains('.') { digits.trim_end_matches('0').trim_end_matches('.') } else { digits };
+    format!("{digits} {unit}").trim_end().to_owned()
 }
 
 fn across(part: f64) -> f64 {

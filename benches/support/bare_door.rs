@@ -1,5 +1,6 @@
 //! The bare door: an HTTP handler that checks the syntax of each line, compresses what came and appends
-//! it to [`RawLog`]; and one that reads all of it back. It is a process of its own, which a driver becomes
+//! it to [`RawLog`]; one that reads all of it back; and a fan-out of what is published to all who follow. It
+//! is a process of its own, which a driver becomes
 //! that is called with [`NAME`].
 
 use std::convert::Infallible;
@@ -14,10 +15,14 @@ use axum::extract::State;
 use axum::routing::{get, post};
 use bytes::Bytes;
 use serde::de::IgnoredAny;
+use tokio::sync::broadcast;
 
 use super::flights::OF_A_BATCH;
 use super::local::runtime;
 use super::raw_log::RawLog;
+
+/// Chunks that one follower may be behind.
+const WAITING_MAX: usize = 1_024;
 
 /// `DRIVER bare FOLDER --listen ADDRESS`.
 pub(crate) const NAME: &str = "bare";
@@ -35,12 +40,16 @@ pub(crate) fn was_asked_for() -> bool {
 
 fn serve(folder: &Path, address: SocketAddr) {
     let log = Arc::new(RawLog::open(folder));
+    let published = broadcast::Sender::<Bytes>::new(WAITING_MAX);
+    let fan_out =
+        Router::new().route("/publish", post(publish)).route("/follow", get(follow)).with_state(published);
     let router = Router::new()
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/full", post(full))
         .route("/minimal", post(minimal))
         .route("/export", get(export))
-        .with_state(log);
+        .with_state(log)
+        .merge(fan_out);
     runtime().block_on(async {
         let listener = tokio::net::TcpListener::bind(address).await.expect("listen");
         axum::serve(listener, router).await.expect("serve");
@@ -71,6 +80,19 @@ async fn append(log: &RawLog, body: &[u8]) -> (u64, usize) {
         lines += 1;
     }
     (log.append(body).await.expect("the committer answers"), lines)
+}
+
+async fn publish(State(published): State<broadcast::Sender<Bytes>>, body: Bytes) {
+    // Nobody may be following.
+    published.send(body).map_or_else(drop, drop);
+}
+
+async fn follow(State(published): State<broadcast::Sender<Bytes>>) -> Body {
+    let chunks = futures::stream::unfold(published.subscribe(), |mut receiver| async {
+        let chunk = receiver.recv().await.ok()?;
+        Some((Ok::<_, Infallible>(chunk), receiver))
+    });
+    Body::from_stream(chunks)
 }
 
 /// Everything that was appended, a batch at a time.

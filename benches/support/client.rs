@@ -72,3 +72,11 @@ pub(crate) async fn download(url: &str) -> usize {
     let chunks = answer.bytes_stream().map(|chunk| chunk.expect("read an answer").len());
     chunks.fold(0, |sum, length| async move { sum + length }).await
 }
+
+/// Posts lines, with the token.
+pub(crate) async fn post_lines(client: &Client, url: &str, lines: String) {
+    let request = client.post(url).bearer_auth(TOKEN).header("content-type", "application/x-ndjson");
+    let answer = request.body(lines).send().await.expect("post");
+    assert!(answer.status().is_success(), "a post was refused: {answer:?}");
+    answer.bytes().await.expect("read an answer");
+}

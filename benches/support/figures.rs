@@ -144,15 +144,26 @@ impl Results {
     ) {
         let ours: Option<Vec<f64>> = pairs.ours.iter().map(&value).collect();
         let raw: Option<Vec<f64>> = pairs.raw.iter().map(&value).collect();
-        let Some((ours, raw)) =
-            ours.zip(raw).filter(|(ours, raw)| ours.len() == raw.len() && !ours.is_empty())
-        else {
+        if let Some((ours, raw)) = ours.zip(raw) {
+            self.beside(row, (figure, unit, goal), (ours, raw), pairs.ours[0].events);
+        }
+    }
+
+    /// A figure from values that belong together pair by pair, ours and the bare ones.
+    pub(crate) fn beside(
+        &self,
+        row: Row<'_>,
+        named: (&str, &str, &str),
+        (ours, raw): (Vec<f64>, Vec<f64>),
+        events: u64,
+    ) {
+        if ours.is_empty() || ours.len() != raw.len() {
             return;
-        };
+        }
         let ratios = ours.iter().zip(&raw).map(|(ours, raw)| ours / raw);
         let beside = Beside { ratio: Spread::of(ratios), raw: Spread::of(raw) };
-        let counts = (pairs.ours[0].events, ours.len());
-        self.show(row, (figure, unit, goal), (Spread::of(ours), Some(beside)), counts);
+        let counts = (events, ours.len());
+        self.show(row, named, (Spread::of(ours), Some(beside)), counts);
     }
 
     /// A figure that nothing bare stands beside: values with their unit.
