@@ -31,7 +31,7 @@ fn main() {
     let now = broker::time::SystemClock.now();
     let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
     if options.wants(DISK) {
-        disk(&results, (&packs, &batches));
+        disk(&results, &flights::packs(&options, options.events(1_000_000, 500_000)));
     }
     for (producers, full, quick) in [(1, 1_000_000, 100_000), (16, 5_000_000, 1_000_000)] {
         let name = format!("sled append, batches of 500, {producers} at a time");
@@ -51,12 +51,14 @@ fn main() {
 }
 
 /// What the log takes on the disk, and what the events do by themselves, compressed.
-fn disk(results: &Results, (packs, batches): (&[Vec<Flight>], &[Batch])) {
+fn disk(results: &Results, packs: &[Vec<Flight>]) {
     let runtime = runtime();
     let local = runtime.block_on(Local::open(flights_stream(PARTITIONS)));
     let folder = local.folder.path().join("log");
     let empty = process::disk_bytes(&folder);
-    runtime.block_on(local.load(Stage::Raw, batches));
+    let now = local.clock.now();
+    let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    runtime.block_on(local.load(Stage::Raw, &batches));
     runtime.block_on(local.log.close()).expect("close the log");
     let count = (packs.len() * OF_A_BATCH) as f64;
     let ours = process::disk_bytes(&folder).saturating_sub(empty) as f64 / count;

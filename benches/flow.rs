@@ -15,15 +15,13 @@ use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::runtime;
 use support::options::Options;
 use support::pair::{Sample, alternate};
-use support::server::{Server, TOKEN};
+use support::server::{PUBLISH_SOON, Server, TOKEN};
 use support::{bare_door, process, raw_stages};
 use tokio::time::MissedTickBehavior;
 
 const ROLES: &str = "ingest,router,sinks,query";
 const PARTITIONS: u32 = 4;
 const OBJECT_BYTES: usize = 64 << 20;
-/// Objects and splits are finished soon after the last event, so that a run has an end.
-const SOON: [&str; 4] = ["--set", "archive.object_age_seconds=10", "--set", "index.split_age_seconds=10"];
 /// A hundred times a second this many events: 1,000 events a second.
 const AT_ONCE: usize = 10;
 const EVERY: Duration = Duration::from_millis(10);
@@ -65,7 +63,7 @@ fn main() {
 /// A server with all roles takes the events and comes to rest.
 fn everything(packs: &[Vec<Flight>]) -> Sample {
     let folder = support::scratch();
-    let server = Server::headwater(&folder.path().join("data"), ROLES, &SOON);
+    let server = Server::headwater(&folder.path().join("data"), ROLES, &PUBLISH_SOON);
     let events = packs.len() * OF_A_BATCH;
     runtime().block_on(async {
         let path = server.define("flights", PARTITIONS).await;
@@ -108,7 +106,7 @@ fn export(options: &Options, results: &Results, name: &str) {
     let count = options.events(1_000_000, 200_000);
     let packs = flights::packs(options, count);
     let (folder, bare_folder) = (support::scratch(), support::scratch());
-    let server = Server::headwater(&folder.path().join("data"), ROLES, &SOON);
+    let server = Server::headwater(&folder.path().join("data"), ROLES, &PUBLISH_SOON);
     let bare = Server::another(bare_door::NAME, &bare_folder.path().join("log"));
     let runtime = runtime();
     runtime.block_on(async {

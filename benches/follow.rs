@@ -130,16 +130,19 @@ where
     S: futures::Stream<Item = Vec<u8>>,
 {
     let mut stream = std::pin::pin!(stream);
-    let (mut seen, mut times) = (0, Vec::new());
+    let (mut seen, mut times, mut held) = (0, Vec::new(), Vec::new());
     while seen < events {
-        let chunk = stream.next().await.expect("a follower is told of every event");
-        for line in chunk.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        held.extend(stream.next().await.expect("a follower is told of every event"));
+        // A chunk may end in the middle of a line.
+        let whole = held.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        for line in held[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if seen % TIMED_ONE_OF == 0 {
                 let event: Sent = serde_json::from_slice(line).expect("an event is JSON");
                 times.push(began.elapsed().saturating_sub(Duration::from_micros(event.sent_micros)));
             }
             seen += 1;
         }
+        held.drain(..whole);
     }
     times
 }

@@ -8,13 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
-use support::client::{post, until_found};
+use support::client::{post, until_found, until_quiet};
 use support::figures::{Results, Spread};
 use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::runtime;
 use support::options::Options;
 use support::process;
-use support::server::{Server, TOKEN};
+use support::server::{PUBLISH_SOON, Server, TOKEN};
 
 const ROLES: &str = "ingest,router,sinks,query";
 const PARTITIONS: u32 = 4;
@@ -44,7 +44,7 @@ fn main() {
 async fn by_events(options: &Options, results: &Results, steps: impl Iterator<Item = usize>) {
     let folder = support::scratch();
     let data = folder.path().join("data");
-    let mut server = Server::headwater(&data, ROLES, &[]);
+    let mut server = Server::headwater(&data, ROLES, &PUBLISH_SOON);
     let records = server.define("flights", PARTITIONS).await;
     let mut flights = flights::flights(options, usize::MAX);
     let mut posted = 0;
@@ -58,6 +58,7 @@ async fn by_events(options: &Options, results: &Results, steps: impl Iterator<It
         until_found(&server, "flights", step as u64).await;
         let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
         results.point(("append by HTTP, all roles", "until all are found"), at, (rate, "events/s"));
+        until_quiet(&server).await;
         let peak = process::memory_peak_bytes(server.id()) as f64 / MEBI;
         results.point(("memory", "peak while appending"), at, (Spread::of([peak]), "MiB"));
         for (line, path) in [("first 100 of a day", "events?limit=100"), ("count of a day", "events/count?")]
@@ -76,7 +77,7 @@ async fn by_events(options: &Options, results: &Results, steps: impl Iterator<It
 async fn by_streams(results: &Results, steps: &[usize]) {
     let folder = support::scratch();
     let data = folder.path().join("data");
-    let mut server = Server::headwater(&data, ROLES, &[]);
+    let mut server = Server::headwater(&data, ROLES, &PUBLISH_SOON);
     let mut made = 0;
     let sample: Vec<Flight> = flights::flights(&Options::default(), 100 * OF_A_BATCH).collect();
     for step in steps {
@@ -103,7 +104,7 @@ fn restart(results: &Results, mut server: Server, data: &Path, at: (f64, &str)) 
     let mut idle = Vec::new();
     for _ in 0..STARTS {
         server.stop();
-        server = Server::headwater(data, ROLES, &[]);
+        server = Server::headwater(data, ROLES, &PUBLISH_SOON);
         times.push(server.ready_after.as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_secs(1));
         idle.push(process::memory_now_bytes(server.id()) as f64 / MEBI);

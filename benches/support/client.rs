@@ -13,8 +13,11 @@ use super::server::{Server, TOKEN};
 const CONNECTIONS: usize = 16;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 const WAIT_MAX: Duration = Duration::from_secs(600);
-/// A server that used less than a hundredth of a second in so long has nothing left to do.
-const QUIET_FOR: Duration = Duration::from_secs(2);
+/// A server that used next to nothing for so long has nothing left to do: longer than what it has waits
+/// to be published.
+const QUIET_FOR: Duration = Duration::from_secs(6);
+/// What a server uses in that time while it only looks at the clock.
+const QUIET_CPU: Duration = Duration::from_millis(60);
 
 /// Posts all of them, 500 a request.
 pub(crate) async fn post(client: &Client, url: &str, flights: impl Iterator<Item = Flight>) {
@@ -58,7 +61,7 @@ pub(crate) async fn until_quiet(server: &Server) -> Duration {
     loop {
         tokio::time::sleep(QUIET_FOR).await;
         let now = process::cpu(server.id());
-        if now - used <= QUIET_FOR / 50 {
+        if now.saturating_sub(used) <= QUIET_CPU {
             return used;
         }
         used = now;

@@ -11,6 +11,10 @@ use super::flights::DATE_FORMAT;
 
 /// The token of every server that a driver starts.
 pub(crate) const TOKEN: &str = "token-of-the-benches";
+/// Flags with which objects and splits are finished soon after the last event, so that a run has an end.
+/// [`super::client::until_quiet`] waits for longer.
+pub(crate) const PUBLISH_SOON: [&str; 4] =
+    ["--set", "archive.object_age_seconds=3", "--set", "index.split_age_seconds=3"];
 /// The program that is measured: built by the same command as the driver.
 const HEADWATER: &str = env!("CARGO_BIN_EXE_headwater");
 const START_MAX: Duration = Duration::from_secs(60);
