@@ -2,6 +2,7 @@
 //! in the reverse order.
 
 mod folder;
+mod metrics;
 mod parts;
 mod tracing_setup;
 mod workers;
@@ -12,6 +13,7 @@ use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
 use ingest::auth::Bearer;
+use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -41,6 +43,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     // From here on no signal ends the process by itself: who sees it ready may tell it to stop.
     let signals = Signals::listen()?;
     let bearer = bearer(&config)?;
+    let metrics = metrics::start()?;
     let end = CancellationToken::new();
     let failed = Failed::new(end.clone());
     let parts = parts::open(&config, end.clone()).await?;
@@ -52,7 +55,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     workers::start(&workers, &parts, &config);
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
-    let router = router(&parts, &config, bearer, end.clone()).await;
+    let router = router((&parts, metrics), &config, bearer, end.clone()).await;
     let (limits, served) = (config.limits.clone(), connections.clone());
     doors.start("door", |stop| listen(listener, router, limits, (served, stop)));
     info!(%address, data = %config.data.display(), "ready");
@@ -129,7 +132,12 @@ fn bearer(config: &Config) -> Result<Bearer, Failure> {
     Ok(Bearer::new(token.expose().to_owned()).open(open))
 }
 
-async fn router(parts: &Parts, config: &Config, bearer: Bearer, end: CancellationToken) -> Router {
+async fn router(
+    (parts, metrics): (&Parts, PrometheusHandle),
+    config: &Config,
+    bearer: Bearer,
+    end: CancellationToken,
+) -> Router {
     let ready = move || async move {
         if end.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
@@ -140,6 +148,7 @@ async fn router(parts: &Parts, config: &Config, bearer: Bearer, end: Cancellatio
     let router = parts
         .doors(config)
         .await
+        .merge(metrics::router(metrics))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)

@@ -1,6 +1,7 @@
 //! The command line: one file a subcommand. Everything but `serve`, `config`, `completions` and
 //! `demo` is a client of a running server.
 
+mod bench;
 mod client;
 mod completions;
 mod config;
@@ -69,6 +70,10 @@ enum Command {
     #[command(subcommand)]
     Streams(streams::Streams),
     /// Posts the records of a file to a stream, going on where it stopped
+    ///
+    /// Where the import stands is kept in FILE.headwater-import until it is done: the same command
+    /// goes on where it stopped. If it is killed between an answer and that note, one batch is sent
+    /// twice.
     Import(import::Import),
     /// Finds events by date, key and words
     Query(query::Query),
@@ -77,6 +82,8 @@ enum Command {
     /// Lists and replays records that could not be processed
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Loads a running server and measures it
+    Bench(Box<bench::Bench>),
     /// Checks and shows the configuration
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -96,6 +103,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Query(command) => wait_for(command.run(&settings)),
         Command::Follow(command) => wait_for(command.run(&settings)),
         Command::DeadLetters(command) => wait_for(command.run(&settings)),
+        Command::Bench(command) => wait_for(command.run(&settings)),
         Command::Config(command) => command.run(&settings),
         Command::Completions(command) => command.run(),
         Command::Demo(command) => wait_for(command.run(&settings)),

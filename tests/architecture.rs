@@ -63,6 +63,7 @@ fn each_library_has_one_home() {
     check_home("vrl::", &["broker/src/transform"]);
     check_home("object_store::", &["indexer/src/"]);
     check_home("axum::", &["src/", "ingest/src/", "indexer/src/"]);
+    check_home("::parquet::", &["src/cli/import/parquet"]);
     check_home("tonic::include_proto", &["proto/src/"]);
 }
 

@@ -4,8 +4,10 @@
 
 mod common;
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use common::{Launch, Server, TOKEN, until};
@@ -296,6 +298,10 @@ async fn a_stream_made_again_under_its_name_begins_empty() {
         folder.path().join("objects/index/green/things").exists().then_some(())
     })
     .await;
+    let splits = folder.path().join("objects/index/green/things/version=1");
+    let names =
+        || fs::read_dir(&splits).map_or(Vec::new(), |found| found.map(|file| file.unwrap().path()).collect());
+    let of_the_first_life: Vec<PathBuf> = names();
     let deleted = server.request(Method::DELETE, "/api/v1/streams/things/1").send().await.unwrap();
     assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
     assert_eq!(summary(&send(&server, &[], "{}").await), "404 not_found stream");
@@ -305,6 +311,11 @@ async fn a_stream_made_again_under_its_name_begins_empty() {
     assert_eq!(count(&server).await, 0);
     append(&server, 100..107).await;
     assert_eq!(values(&server).await, (100..107).map(|n| json!({"n": n})).collect::<Vec<_>>());
+    until("the splits of the first life are gone", async || {
+        let is_left = names().iter().any(|name| of_the_first_life.contains(name));
+        (!is_left).then_some(())
+    })
+    .await;
     let with_old_cursor = server.request(Method::GET, &format!("{EVENTS}?limit=2&cursor={cursor}"));
     assert_eq!(summary(&answered(with_old_cursor).await), "400 invalid cursor");
     drop(server);
@@ -324,6 +335,15 @@ async fn a_changed_transform_takes_what_comes_after_it_and_dead_letters_are_repl
     assert_eq!((&letter["reason"], &letter["transform_version"]), (&json!("no threes"), &json!(1)));
     assert_eq!(letter["value_base64"], "eyJuIjozfQ==");
     assert_eq!(letters["dead_letters"].as_array().unwrap().len(), 1);
+    until("the counts", async || {
+        let metrics = server.request(Method::GET, "/metrics").send().await.unwrap().text().await.unwrap();
+        let routed = |outcome: &str, records: u32| {
+            let labels = format!("dataset=\"things\",version=\"1\",outcome=\"{outcome}\"");
+            metrics.contains(&format!("headwater_router_records_total{{{labels}}} {records}\n"))
+        };
+        (routed("forwarded", 4) && routed("dropped", 1) && routed("rejected", 1)).then_some(())
+    })
+    .await;
 
     let path = "/api/v1/streams/things/1";
     let change = json!({"transform": ".n = int!(.n) + 100"});

@@ -76,8 +76,11 @@ impl Catalog {
     pub async fn refresh(&self) -> Result<()> {
         let mut folded = self.folded.lock().await;
         let end = self.log.bounds(&self.place).await?.end;
-        let mut streams = Streams::clone(&self.streams.borrow());
         let mut next = *folded;
+        if next >= end {
+            return Ok(());
+        }
+        let mut streams = Streams::clone(&self.streams.borrow());
         while next < end {
             let from = Position { place: self.place.clone(), offset: next };
             let chunk = self.log.read(&from, READ_BYTES_MAX).await?;
@@ -114,6 +117,11 @@ impl Catalog {
         streams.iter().filter(|stream| !stream.definition.deleted).cloned().collect()
     }
 
+    /// Every stream that was ever defined, deleted ones too, as they are now.
+    pub fn all(&self) -> Arc<Streams> {
+        Arc::clone(&self.streams.borrow())
+    }
+
     /// Sees every change of the definitions.
     pub fn watch(&self) -> watch::Receiver<Arc<Streams>> {
         self.streams.subscribe()
@@ -129,9 +137,10 @@ impl Catalog {
                 Error::new(Kind::Conflict, format!("stream {name} already exists")).with_field("dataset")
             );
         }
-        let config_version = before.map_or(0, |stream| stream.definition.config_version) + 1;
         let now = self.clock.now();
-        let definition = checked(move || Definition::create(draft, config_version, now)).await?;
+        let create =
+            move || Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now);
+        let definition = checked(create).await?;
         let stream = self.define(definition).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
@@ -149,7 +158,7 @@ impl Catalog {
         Ok(stream)
     }
 
-    /// Deletes a stream with its topics. What it wrote to object storage stays.
+    /// Deletes a stream with its topics. The archive's objects stay; the index removes its splits.
     pub async fn delete(&self, name: &StreamName) -> Result<()> {
         self.refresh().await?;
         let before = self.get(name)?;

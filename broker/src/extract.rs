@@ -8,6 +8,7 @@
 //! The time may be written as described at [`DETECTED_FORMS`], or as the stream's
 //! `timestamp_format` says.
 
+mod fixed;
 mod moment;
 mod syntax;
 mod walk;

@@ -1,6 +1,7 @@
 //! The sink from raw to processed: applies each stream's transform and hands the results back as
 //! appends, so that outputs, dead letters and progress are committed as one step.
 
+mod counts;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,9 @@ use crate::log::{Append, Chunk, Entry};
 use crate::record::Origin;
 use crate::sink::{Flushed, Rejection, Sink};
 use crate::topic::{Offset, Partition, Stage, StreamName, Topic};
-use crate::transform::{Outcome, Transform, compile};
+use crate::transform::{Outcome, Transform, compile, on_large_stack};
+
+use self::counts::Counts;
 
 /// Routes raw records. A changed transform takes effect, partition by partition, at the offset that
 /// this router has reached when it learns of it; the catalog records that offset in the same step
@@ -30,7 +33,10 @@ pub struct Router {
     changes: watch::Receiver<Arc<Streams>>,
     compiled: HashMap<CompiledKey, Arc<dyn Transform>>,
     activations: Vec<Activation>,
+    /// How far every partition has come, idle ones too.
+    reached: Checkpoint,
     outputs: Vec<Append>,
+    counts: Counts,
 }
 
 /// A stream, its incarnation and a transform's version.
@@ -52,8 +58,9 @@ impl Router {
     pub fn new(catalog: Arc<Catalog>) -> Self {
         let mut changes = catalog.watch();
         changes.mark_changed();
-        let (compiled, activations, outputs) = Default::default();
-        Self { catalog, changes, compiled, activations, outputs }
+        let (compiled, activations, reached) = Default::default();
+        let (outputs, counts) = Default::default();
+        Self { catalog, changes, compiled, activations, reached, outputs, counts }
     }
 
     /// The stream of a raw topic with what this router activated itself; none if it is gone.
@@ -100,7 +107,7 @@ impl Router {
 
     /// Lets pending versions take effect where no record may come for long. Partitions that records
     /// come from are seen to when those are written.
-    async fn activate_idle(&mut self, upto: &Checkpoint) -> Result<()> {
+    async fn activate_idle(&mut self) -> Result<()> {
         let streams = self.changes.borrow_and_update().clone();
         let changed =
             |stream: &&Arc<Stream>| !stream.definition.deleted && stream.definition.transforms.len() > 1;
@@ -108,7 +115,7 @@ impl Router {
             let raw = stream.topic(Stage::Raw);
             let Some(mut current) = self.stream(&raw).await? else { continue };
             for partition in stream.partitions() {
-                if let Some(next) = upto.get(&Place::new(raw.clone(), partition)) {
+                if let Some(next) = self.reached.get(&Place::new(raw.clone(), partition)) {
                     self.activate_pending(&mut current, partition, next);
                 }
             }
@@ -181,6 +188,7 @@ impl Sink for Router {
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        self.counts.tell();
         let mut routes = Vec::new();
         for chunk in chunks {
             let Some(first) = chunk.entries.first().map(|entry| entry.offset) else { continue };
@@ -195,10 +203,11 @@ impl Sink for Router {
         if routes.is_empty() {
             return Ok(Vec::new());
         }
-        let routed =
-            tokio::task::spawn_blocking(move || routes.into_iter().map(Route::run).collect::<Vec<_>>());
+        let run = move || on_large_stack(|| routes.into_iter().map(Route::run).collect::<Vec<_>>());
+        let routed = tokio::task::spawn_blocking(run);
         let mut rejections = Vec::new();
         for routed in routed.await.or_error(Kind::Internal, "run transforms")? {
+            self.counts.stage(&routed.stream, routed.counts);
             self.outputs.extend(routed.output);
             rejections.extend(routed.rejections);
         }
@@ -206,8 +215,11 @@ impl Sink for Router {
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
+        self.counts.tell();
+        self.counts.flush();
+        self.reached.merge(upto);
         if self.changes.has_changed().unwrap_or(false) {
-            self.activate_idle(upto).await?;
+            self.activate_idle().await?;
         }
         let mut appends = std::mem::take(&mut self.outputs);
         appends.extend(self.stage_activations()?);
@@ -223,6 +235,8 @@ struct Route {
 }
 
 struct Routed {
+    stream: StreamName,
+    counts: counts::Routed,
     output: Option<Append>,
     rejections: Vec<Rejection>,
 }
@@ -233,6 +247,7 @@ impl Route {
         let Place { partition, .. } = chunk.place;
         let mut batch = BatchBuilder::new();
         let mut rejections = Vec::new();
+        let mut counts = counts::Routed::default();
         for entry in chunk.entries {
             let transform_version = stream.transform_at(partition, entry.offset).version;
             let Entry { offset, record } = entry;
@@ -245,9 +260,11 @@ impl Route {
                         record.time = extracted.ok().and_then(|found| found.time).unwrap_or(record.time);
                     }
                     batch.push(&record);
+                    counts.forwarded += 1;
                 }
-                Outcome::Drop => {}
+                Outcome::Drop => counts.dropped += 1,
                 Outcome::Reject { record, reason } => {
+                    counts.rejected += 1;
                     let place = chunk.place.clone();
                     let entry = Entry { offset, record };
                     rejections.push(Rejection { place, entry, reason, transform_version });
@@ -256,7 +273,7 @@ impl Route {
         }
         let place = Place::new(stream.topic(Stage::Processed), partition);
         let output = batch.finish().map(|batch| Append { place, batch });
-        Routed { output, rejections }
+        Routed { stream: stream.name().clone(), counts, output, rejections }
     }
 }
 

@@ -19,7 +19,9 @@ pub trait Sink: Send {
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>>;
 
     /// Makes durable what was staged up to `upto`, or as much of it as the sink wants to now.
-    /// Called after every write, and on every tick while nothing arrives.
+    /// Called after every write, and on every tick while nothing arrives. `upto` names the
+    /// partitions of which not everything was through yet; in the first call also every other one
+    /// that the group has committed.
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed>;
 }
 

@@ -5,7 +5,7 @@ use std::ops::Add;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike as _, Timelike as _, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
@@ -74,7 +74,34 @@ impl Add<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true))
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let time = self.to_utc();
+        let second_of_day = time.num_seconds_from_midnight();
+        let (hour, minute, second) = (second_of_day / 3_600, second_of_day / 60 % 60, second_of_day % 60);
+        put_digits(&mut text[..4], time.year().unsigned_abs());
+        put_digits(&mut text[5..7], time.month());
+        put_digits(&mut text[8..10], time.day());
+        put_digits(&mut text[11..13], hour);
+        put_digits(&mut text[14..16], minute);
+        put_digits(&mut text[17..19], second);
+        let micros = time.timestamp_subsec_micros();
+        put_digits(&mut text[20..26], micros);
+        // A fraction has as many groups of three digits as it needs.
+        let length = match micros {
+            0 => 19,
+            _ if micros.is_multiple_of(1_000) => 23,
+            _ => 26,
+        };
+        text[length] = b'Z';
+        f.write_str(std::str::from_utf8(&text[..=length]).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Writes a number in decimal, with zeros in front.
+fn put_digits(text: &mut [u8], mut number: u32) {
+    for digit in text.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
@@ -137,6 +164,9 @@ impl Clock for ManualClock {
 
 #[cfg(test)]
 mod tests {
+    use chrono::SecondsFormat;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -151,6 +181,15 @@ mod tests {
             assert_eq!(time.to_string(), text);
             let json = serde_json::to_string(&time).unwrap();
             assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn is_written_as_chrono_writes_it(micros in Timestamp::MIN.0..=Timestamp::MAX.0, unit in 0_u32..3) {
+            let unit = 1_000_i64.pow(unit);
+            let time = Timestamp::from_micros(micros / unit * unit).unwrap();
+            prop_assert_eq!(time.to_string(), time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
         }
     }
 

@@ -1,12 +1,16 @@
 //! From a raw record to a processed one: total, pure, no input or output.
 
+mod budget;
 mod numbers;
 mod program;
+mod stack;
 
 use std::sync::Arc;
 
 use crate::error::Result;
 use crate::record::Record;
+
+pub(crate) use self::stack::on_large_stack;
 
 /// A transform. The same record always has the same outcome.
 pub trait Transform: Send + Sync {

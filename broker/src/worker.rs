@@ -32,6 +32,8 @@ pub struct Worker {
     sink: Box<dyn Sink>,
     clock: Arc<dyn Clock>,
     resumed: HashSet<Place>,
+    /// How far each partition has come of which not everything is committed yet; at first every
+    /// partition that was ever begun.
     reached: Checkpoint,
     dead: Vec<Rejection>,
     next_bytes: usize,
@@ -122,10 +124,11 @@ impl Worker {
         self.dead = waiting;
         let mut outputs = flushed.appends;
         outputs.extend(self.dead_letters(letters));
-        if progress.is_empty() && outputs.is_empty() {
-            return Ok(());
+        if !progress.is_empty() || !outputs.is_empty() {
+            self.reader.commit(&progress, outputs).await?;
         }
-        self.reader.commit(&progress, outputs).await
+        self.reached = self.reached.changes_since(self.reader.committed());
+        Ok(())
     }
 
     fn dead_letters(&self, rejections: Vec<Rejection>) -> Vec<Append> {

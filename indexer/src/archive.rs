@@ -15,6 +15,7 @@
 mod lane;
 mod line;
 mod object;
+mod packed;
 mod put;
 mod read;
 #[cfg(test)]
@@ -27,7 +28,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use broker::catalog::Stream;
 use broker::log::Chunk;
-use broker::{Catalog, Checkpoint, Clock, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage};
+use broker::{
+    Catalog, Checkpoint, Clock, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage,
+    StreamName,
+};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
@@ -64,7 +68,7 @@ impl Default for ArchiveSettings {
             object_bytes_max: 64 << 20,
             object_age_max: Duration::from_secs(300),
             compression: Compression::default(),
-            staged_bytes_max: 256 << 20,
+            staged_bytes_max: 128 << 20,
             multipart_bytes: 16 << 20,
         }
     }
@@ -102,8 +106,8 @@ impl Archive {
     /// The chunk's stream. The catalog is read to its end first where the chunk contradicts it:
     /// the stream is unknown, or offsets fell back because it was deleted and made again elsewhere.
     async fn stream_of(&self, chunk: &Chunk) -> Result<Option<Arc<Stream>>> {
-        let floor = self.lanes.get(&chunk.place).map_or(Offset(0), Lane::floor);
-        let fell_back = chunk.entries.first().is_some_and(|entry| entry.offset < floor);
+        let next = self.lanes.get(&chunk.place).map_or(Offset(0), Lane::next);
+        let fell_back = chunk.entries.first().is_some_and(|entry| entry.offset < next);
         let known = self.stream(&chunk.place);
         if known.is_some() && !fell_back {
             return Ok(known);
@@ -112,26 +116,47 @@ impl Archive {
         Ok(self.stream(&chunk.place))
     }
 
-    fn stage(&mut self, chunk: Chunk, stream: Option<Arc<Stream>>) {
+    fn stage(&mut self, chunk: Chunk, stream: Option<Arc<Stream>>) -> Result<()> {
         let Some(stream) = stream else {
             self.lanes.remove(&chunk.place);
-            return;
+            return Ok(());
         };
         let is_archived = stream.definition.sinks.archive;
-        let same_life = |lane: &Lane| lane.incarnation() == stream.definition.incarnation;
-        if !self.lanes.get(&chunk.place).is_some_and(same_life) {
+        let life = stream.definition.incarnation;
+        let lane = self.lanes.get(&chunk.place);
+        let is_other_life = lane.is_some_and(|lane| lane.incarnation() != life);
+        // What this life had before the chunk was staged as if it were the life before.
+        if is_other_life && chunk.entries.first().is_some_and(|entry| entry.offset > Offset(0)) {
+            return Err(began_anew(stream.name()));
+        }
+        if is_other_life || lane.is_none() {
             let lane = Lane::new(chunk.place.partition, stream, Offset(0));
             self.lanes.insert(chunk.place.clone(), lane);
         }
         let lane = self.lanes.get_mut(&chunk.place).expect("it was there or was inserted");
         if !is_archived {
             lane.close();
-            return;
+            return Ok(());
         }
         let now = self.clock.now();
         for entry in chunk.entries {
             lane.push(entry, now, &self.settings);
         }
+        Ok(())
+    }
+
+    /// Makes sure that no object is put under the name of a life that ended: another process may
+    /// have deleted the stream and made it again a moment ago.
+    async fn check_lives(&self) -> Result<()> {
+        let due: Vec<_> = self.lanes.iter().filter(|(_, lane)| lane.has_closed()).collect();
+        if due.is_empty() {
+            return Ok(());
+        }
+        self.catalog.refresh().await?;
+        let is_another = |(place, lane): &&(&Place, &Lane)| {
+            self.stream(place).is_some_and(|stream| stream.definition.incarnation != lane.incarnation())
+        };
+        due.iter().find(is_another).map_or(Ok(()), |(_, lane)| Err(began_anew(lane.stream())))
     }
 
     /// Closes the largest open objects until what waits is within its limit.
@@ -178,7 +203,7 @@ impl Sink for Archive {
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
         for chunk in chunks {
             let stream = self.stream_of(&chunk).await?;
-            self.stage(chunk, stream);
+            self.stage(chunk, stream)?;
         }
         Ok(Vec::new())
     }
@@ -189,12 +214,18 @@ impl Sink for Archive {
             lane.close();
         }
         self.relieve();
+        self.check_lives().await?;
         let due = self.lanes.values_mut().filter(|lane| lane.has_closed());
         let puts: Vec<BoxFuture<'_, Result<()>>> =
             due.map(|lane| Box::pin(put_closed(lane, &self.objects, &self.settings)) as _).collect();
         stream::iter(puts).buffer_unordered(PUTS_MAX).try_collect::<()>().await?;
         Ok(Flushed { through: self.through(upto), appends: Vec::new() })
     }
+}
+
+/// The error that makes the worker resume.
+fn began_anew(stream: &StreamName) -> Error {
+    Error::new(Kind::Fenced, format!("stream {stream} began another life"))
 }
 
 /// Puts a partition's closed objects one after the other: where one ends decides where the next
@@ -204,10 +235,10 @@ async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettin
         let put = objects.put(lane.span(cut)).await;
         let put = put.map_err(|error| match error.kind() {
             // The bucket is gone: wait for it, the stream is still there.
-            Kind::NotFound => broker::Error::unavailable(error.to_string()),
+            Kind::NotFound => Error::unavailable(error.to_string()),
             _ => error,
         })?;
-        lane.settle(put, settings);
+        lane.settle(put, settings)?;
     }
     Ok(())
 }

@@ -7,12 +7,19 @@
 //! Everything here is a pure function of the log's processed topics. Nothing but published splits
 //! outlives the process: the live part is read again from the log past the last split.
 
+mod cover;
+mod listing;
 mod live;
+mod merging;
+mod names;
+mod plan;
+mod removal;
 mod sink;
 mod splits;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -28,9 +35,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use live::Run;
+pub(crate) use names::SplitName;
 pub(crate) use stream::{PartView, StreamIndex};
 
 use splits::SplitStore;
+use upkeep::Grown;
 
 /// What the index is made of.
 pub struct Parts {
@@ -80,6 +89,10 @@ pub struct Limits {
     pub cache_bytes_max: u64,
     /// How old the list of a stream's splits may be where another process publishes them.
     pub listing_age_max: Duration,
+    /// How long the parts of a merged split stay, so that readers with an older list find them.
+    pub split_grace: Duration,
+    /// How often every stream's splits are looked after.
+    pub upkeep_interval: Duration,
 }
 
 impl Default for Limits {
@@ -89,7 +102,7 @@ impl Default for Limits {
             split_bytes_max: 64 << 20,
             split_age_max: Duration::from_secs(300),
             segment_events_max: 20_000,
-            staged_bytes_max: 256 << 20,
+            staged_bytes_max: 128 << 20,
             page_events_max: 10_000,
             page_events_default: 100,
             query_wait_max: Duration::from_secs(5),
@@ -98,6 +111,8 @@ impl Default for Limits {
             streams_max: 64,
             cache_bytes_max: 8 << 30,
             listing_age_max: Duration::from_secs(3),
+            split_grace: Duration::from_secs(600),
+            upkeep_interval: Duration::from_secs(300),
         }
     }
 }
@@ -114,6 +129,7 @@ pub struct Indexer {
     pub(crate) streams_open: Arc<Semaphore>,
     streams: Mutex<HashMap<StreamName, Arc<StreamIndex>>>,
     staged_bytes: Arc<AtomicUsize>,
+    grown: Grown,
 }
 
 impl Indexer {
@@ -131,7 +147,14 @@ impl Indexer {
             limits,
             streams: Mutex::default(),
             staged_bytes: Arc::default(),
+            grown: Grown::default(),
         })
+    }
+
+    /// What looks after published splits, to be driven by hand.
+    #[cfg(test)]
+    pub(crate) fn upkeep(self: &Arc<Self>) -> upkeep::Upkeep {
+        upkeep::Upkeep::new(Arc::clone(self), self.shutdown.clone())
     }
 
     /// The sink of the group [`broker::Group::INDEX`] over every processed topic. One at a time.
@@ -160,6 +183,15 @@ impl Indexer {
         let index = Arc::new(StreamIndex::new(stream, Arc::clone(&self.staged_bytes)));
         streams.insert(stream.name().clone(), Arc::clone(&index));
         index
+    }
+
+    /// Lets go of the streams that ended.
+    pub(crate) fn release_ended(&self) {
+        let has_ended = |name: &StreamName, index: &StreamIndex| {
+            let stream = self.catalog.get(name);
+            stream.is_err() || stream.is_ok_and(|stream| stream.has_ended(index.incarnation()))
+        };
+        lock(&self.streams).retain(|name, index| !has_ended(name, index));
     }
 
     /// Whether the live parts hold all they may.

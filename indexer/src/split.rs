@@ -10,6 +10,7 @@ mod build;
 mod bundle;
 mod document;
 mod grammar;
+mod merge;
 mod schema;
 mod segment;
 
@@ -19,6 +20,7 @@ use bytes::Bytes;
 pub(crate) use build::{build_split, searchable};
 pub(crate) use bundle::{FORMAT, Footer, TRAILER_BYTES};
 pub(crate) use grammar::Terms;
+pub(crate) use merge::merge;
 pub(crate) use segment::{Segment, Split};
 
 /// An event as it is answered.

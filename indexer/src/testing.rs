@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::query::{Asked, Page};
+use crate::split::{FORMAT, Footer};
 use crate::{Indexer, Limits, Parts};
 
 /// 2001-01-01T00:00:00Z in seconds.
@@ -24,7 +25,7 @@ pub(crate) const EPOCH: i64 = 978_307_200;
 /// A log, a catalog with one stream, and an indexer.
 pub(crate) struct Bench {
     pub(crate) directory: TempDir,
-    pub(crate) log: Arc<dyn Log>,
+    pub(crate) log: Arc<SledLog>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) objects: Arc<dyn ObjectStore>,
@@ -40,7 +41,7 @@ impl Bench {
         let directory = TempDir::new().unwrap();
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis((EPOCH + 3_600) * 1_000).unwrap()));
         let options = SledOptions::at(directory.path().join("log"));
-        let log: Arc<dyn Log> = SledLog::open(options, clock.clone()).await.unwrap();
+        let log = SledLog::open(options, clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let draft = Draft {
             dataset: "flights".to_owned(),
@@ -69,14 +70,24 @@ impl Bench {
     /// Another indexer on the same log and objects, which knows nothing yet; `cache` names its
     /// folder.
     pub(crate) fn another(&self, cache: &str) -> Arc<Indexer> {
+        self.another_on(cache, self.objects.clone(), self.limits.clone())
+    }
+
+    /// The same with its own view of the object store, and limits of its own.
+    pub(crate) fn another_on(
+        &self,
+        cache: &str,
+        objects: Arc<dyn ObjectStore>,
+        limits: Limits,
+    ) -> Arc<Indexer> {
         Indexer::new(Parts {
             log: self.log.clone(),
             catalog: self.catalog.clone(),
             clock: self.clock.clone(),
-            objects: self.objects.clone(),
+            objects,
             cache_directory: self.directory.path().join(cache),
             shutdown: self.shutdown.clone(),
-            limits: self.limits.clone(),
+            limits,
         })
     }
 
@@ -163,5 +174,23 @@ impl Driver {
         let flushed = self.sink.flush(&self.reached).await?;
         self.through.merge(&flushed.through);
         Ok(())
+    }
+}
+
+/// The footer of a split that covers some offsets and holds one event.
+pub(crate) fn footer(first: u64, end: u64) -> Footer {
+    Footer {
+        format: FORMAT,
+        stream: "flights/1".to_owned(),
+        incarnation: 1,
+        partition: Partition(0),
+        first_offset: Offset(first),
+        end_offset: Offset(end),
+        count: 1,
+        time_min: Timestamp::MIN,
+        time_max: Timestamp::MAX,
+        bytes: 0,
+        is_merged: false,
+        files: Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! The archive and its puts against a real S3 server, which `scripts/s3 start` runs.
+//! The archive, its puts and the index's splits against a real S3 server, which `scripts/s3 start` runs.
 #![allow(clippy::disallowed_methods, reason = "the server's address comes from the environment")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
@@ -7,19 +7,23 @@ use std::path::Path as FilePath;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use broker::catalog::Stream;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::log::{Chunk, Entry};
 use broker::time::ManualClock;
-use broker::{Catalog, Checkpoint, Kind, Offset, Partition, Place, Record, Sink, Stage, Timestamp};
+use broker::{Catalog, Checkpoint, Kind, Log, Offset, Partition, Place, Record, Sink, Stage, Timestamp};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use futures::future::join_all;
 use headwater_indexer::archive::{Archive, ArchiveSettings, Compression, count, objects, read_object};
 use headwater_indexer::store::{self, ObjectStore, StoreSettings};
+use headwater_indexer::{Indexer, Limits, Parts};
 use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutMode, PutPayload};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
@@ -31,10 +35,11 @@ fn variable(name: &str) -> String {
 struct Fixture {
     settings: StoreSettings,
     store: Arc<dyn ObjectStore>,
+    log: Arc<dyn Log>,
     catalog: Arc<Catalog>,
     clock: Arc<ManualClock>,
     stream: Arc<Stream>,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 fn start() -> Timestamp {
@@ -64,11 +69,12 @@ impl Fixture {
         let settings = settings(directory.path());
         let store = store::open(&settings).unwrap();
         let clock = Arc::new(ManualClock::at(start()));
-        let log = SledLog::open(SledOptions::at(directory.path()), clock.clone()).await.unwrap();
-        let catalog = Catalog::open(log, clock.clone()).await.unwrap();
+        let options = SledOptions::at(directory.path().join("log"));
+        let log: Arc<dyn Log> = SledLog::open(options, clock.clone()).await.unwrap();
+        let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let draft = serde_json::from_str(r#"{"dataset":"flights","version":"1"}"#).unwrap();
         let stream = catalog.create(draft).await.unwrap();
-        Self { settings, store, catalog, clock, stream, _directory: directory }
+        Self { settings, store, log, catalog, clock, stream, directory }
     }
 
     async fn archive(&self, settings: ArchiveSettings) -> Archive {
@@ -76,6 +82,26 @@ impl Fixture {
         let mut archive = Archive::new(self.store.clone(), self.catalog.clone(), clock, settings);
         archive.resume(&[(self.place(), Offset(0))].into_iter().collect()).await.unwrap();
         archive
+    }
+
+    /// A process's index, with a cache of its own.
+    fn indexer(&self, cache: &str) -> Arc<Indexer> {
+        let limits = Limits {
+            split_age_max: Duration::ZERO,
+            listing_age_max: Duration::ZERO,
+            split_grace: Duration::from_secs(60),
+            upkeep_interval: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        Indexer::new(Parts {
+            log: self.log.clone(),
+            catalog: self.catalog.clone(),
+            clock: self.clock.clone(),
+            objects: self.store.clone(),
+            cache_directory: self.directory.path().join(cache),
+            shutdown: CancellationToken::new(),
+            limits,
+        })
     }
 
     fn place(&self) -> Place {
@@ -87,11 +113,12 @@ impl Fixture {
         Chunk { place: self.place(), entries: entries.to_vec(), next }
     }
 
-    /// Flushes as if the stream were idle, until everything before `reached` is in objects.
+    /// Flushes as if the stream were idle, until everything before `reached` is in objects; those of
+    /// a writer that raced may reach further.
     async fn finish(&self, archive: &mut Archive, reached: u64) {
         self.clock.advance(Duration::from_secs(301));
         let upto: Checkpoint = [(self.place(), Offset(reached))].into_iter().collect();
-        while archive.flush(&upto).await.unwrap().through.get(&self.place()) != Some(Offset(reached)) {
+        while archive.flush(&upto).await.unwrap().through.get(&self.place()) < Some(Offset(reached)) {
             self.clock.advance(Duration::from_secs(1));
         }
     }
@@ -256,4 +283,55 @@ async fn a_bucket_that_is_not_there_and_a_server_that_does_not_answer_are_unavai
         let error = archive.flush(&Checkpoint::new()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     }
+}
+
+/// The numbers that an export holds, in its order.
+async fn exported(indexer: &Arc<Indexer>) -> Vec<u64> {
+    let request = http::Request::get("/api/v1/streams/flights/1/events/export");
+    let response = indexer.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    assert_eq!(response.status(), http::StatusCode::OK);
+    let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let numbers = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(|line| {
+        let event: serde_json::Value = serde_json::from_slice(line).unwrap();
+        event["value"]["n"].as_u64().unwrap()
+    });
+    numbers.collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_processes_merge_splits_while_others_publish_and_query() {
+    let fixture = Fixture::new().await;
+    let owner = fixture.indexer("owner");
+    let mergers = [fixture.indexer("merger-1"), fixture.indexer("merger-2")];
+    let stop = CancellationToken::new();
+    let merge = join_all(mergers.iter().map(|merger| merger.clone().keep_splits(stop.clone())));
+    let work = async {
+        let mut sink = owner.sink();
+        sink.resume(&[(fixture.place(), Offset(0))].into_iter().collect()).await.unwrap();
+        for number in 0..24 {
+            let chunk = fixture.chunk(&events(number * 5..(number + 1) * 5));
+            let upto = [(fixture.place(), chunk.next)].into_iter().collect();
+            sink.write(vec![chunk]).await.unwrap();
+            sink.flush(&upto).await.unwrap();
+            let all: Vec<u64> = (0..(number + 1) * 5).collect();
+            assert_eq!(exported(&owner).await, all);
+            assert_eq!(exported(&fixture.indexer(&format!("new-{number}"))).await, all);
+            fixture.clock.advance(Duration::from_secs(5));
+        }
+        let reader = fixture.indexer("reader");
+        while fixture.names().await.len() > 8 {
+            assert_eq!(exported(&reader).await.len(), 120);
+            fixture.clock.advance(Duration::from_secs(1));
+        }
+        for indexer in [&owner, &reader, &fixture.indexer("last")] {
+            assert_eq!(exported(indexer).await, (0..120).collect::<Vec<_>>());
+        }
+        fixture.catalog.delete(fixture.stream.name()).await.unwrap();
+        while !fixture.names().await.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        stop.cancel();
+    };
+    let (merged, ()) = tokio::join!(merge, work);
+    assert!(merged.iter().all(Result::is_ok));
 }

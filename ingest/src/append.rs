@@ -3,16 +3,20 @@
 //! [`Ingest::prepare`] is pure and may be slow; the future of [`Ingest::append`] hands the records
 //! to the log when it is polled first, so that whoever polls two of them in order writes in order.
 
+mod written;
+
 use std::sync::atomic::Ordering;
 
 use broker::catalog::Stream;
 use broker::checkpoint::Place;
 use broker::{
-    Append, Batch, BatchBuilder, Error, Extracted, Kind, Offset, Partition, Record, Result, Stage, Timestamp,
+    Append, Batch, BatchBuilder, Error, Extracted, Kind, Partition, Record, Result, Stage, Timestamp,
     partition_of,
 };
 use bytes::Bytes;
 
+use self::written::Slot;
+pub(crate) use self::written::{OffsetRange, Outcome, Written};
 use crate::Ingest;
 
 /// An event as a door has cut it out of a request.
@@ -31,26 +35,6 @@ pub(crate) struct NewEvent {
 pub(crate) struct Prepared {
     appends: Vec<Append>,
     slots: Vec<Slot>,
-}
-
-#[derive(Debug)]
-enum Slot {
-    /// Record number `index` of append number `append`.
-    Placed {
-        append: usize,
-        index: usize,
-        time: Timestamp,
-    },
-    Refused(Error),
-}
-
-/// What became of one event.
-#[derive(Debug)]
-pub(crate) enum Outcome {
-    /// It is durable.
-    Appended { partition: Partition, offset: Offset, time: Timestamp },
-    /// It was not written.
-    Refused(Error),
 }
 
 impl Ingest {
@@ -99,21 +83,15 @@ impl Ingest {
 
     /// Writes what was prepared; durable when it returns. The records are handed to the log, in
     /// order, before this first waits.
-    pub(crate) async fn append(&self, prepared: Prepared) -> Result<Vec<Outcome>> {
+    pub(crate) async fn append(&self, prepared: Prepared) -> Result<Written> {
         let Prepared { appends, slots } = prepared;
-        let places: Vec<Partition> = appends.iter().map(|append| append.place.partition).collect();
+        let batch = |append: &Append| (append.place.partition, u64::from(append.batch.count()));
+        let batches: Vec<(Partition, u64)> = appends.iter().map(batch).collect();
         let appended = if appends.is_empty() { Vec::new() } else { self.log.append(appends).await? };
-        if appended.len() != places.len() {
+        if appended.len() != batches.len() {
             return Err(Error::internal("append records: the log answered for another number of batches"));
         }
-        let outcome = |slot| match slot {
-            Slot::Placed { append, index, time } => {
-                let (partition, offset) = (places[append], appended[append].offset(index));
-                Outcome::Appended { partition, offset, time }
-            }
-            Slot::Refused(error) => Outcome::Refused(error),
-        };
-        Ok(slots.into_iter().map(outcome).collect())
+        Ok(Written { batches, appended, slots })
     }
 }
 

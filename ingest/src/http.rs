@@ -3,7 +3,9 @@
 //! Refusals carry a [`Problem`] as an extension; the server renders their bodies, where the id of
 //! the request is known.
 
+mod answer;
 mod dead_letters;
+mod prefer;
 mod records;
 mod streams;
 #[cfg(test)]

@@ -25,6 +25,11 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
         work(supervisor, parts, ("archive", Stage::Processed, Group::ARCHIVE), move || archive.sink());
         let indexer = parts.indexer.clone();
         work(supervisor, parts, ("index", Stage::Processed, Group::INDEX), move || indexer.sink());
+        let indexer = parts.indexer.clone();
+        supervisor.keep("splits", move |stop| indexer.clone().keep_splits(stop));
+    } else if config.roles.has(Role::Query) {
+        let indexer = parts.indexer.clone();
+        supervisor.keep("splits", move |stop| indexer.clone().keep_copies(stop));
     }
 }
 

@@ -68,6 +68,11 @@ impl Client {
         &self.base
     }
 
+    /// Whether the server is on this machine.
+    pub(super) fn is_local(&self) -> bool {
+        is_loopback(&self.base)
+    }
+
     /// The token.
     pub(super) fn token(&self) -> Option<&Secret> {
         self.token.as_ref()
@@ -261,6 +266,7 @@ pub(super) struct Event {
 /// One page of events.
 #[derive(Debug, Deserialize)]
 pub(super) struct Page {
+    pub(super) complete_through: broker::Timestamp,
     pub(super) events: Vec<Event>,
     pub(super) cursor: Option<String>,
 }

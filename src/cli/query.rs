@@ -1,8 +1,10 @@
 //! `headwater query`: events by date, key and words.
 
 use std::io::Write;
+use std::time::Duration;
 
-use broker::StreamName;
+use broker::time::SystemClock;
+use broker::{Clock as _, StreamName, Timestamp};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use http::Method;
@@ -14,6 +16,8 @@ use super::streams::{Format, path};
 use super::{Settings, output};
 use crate::failure::{Exit, Failure};
 
+/// How far the server's clock may be behind before its answers look incomplete.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(1);
 /// Events of one request.
 const PAGE_EVENTS_MAX: u64 = 1_000;
 
@@ -104,9 +108,13 @@ impl Query {
         #[derive(Deserialize)]
         struct Answer {
             count: u64,
+            complete_through: Timestamp,
         }
+        let began = SystemClock.now();
         let path = format!("{}/events/count", path(&self.stream));
-        client.get::<Answer>(&path, &self.filter()).await.map(|answer| answer.count)
+        let answer: Answer = client.get(&path, &self.filter()).await?;
+        tell_what_is_missing(answer.complete_through, began);
+        Ok(answer.count)
     }
 
     /// The events, page by page, up to the limit.
@@ -120,7 +128,9 @@ impl Query {
             query.push(("order", self.order_name().to_owned()));
             query.push(("limit", wanted.min(PAGE_EVENTS_MAX).to_string()));
             query.extend(cursor.map(|cursor| ("cursor", cursor)));
+            let began = SystemClock.now();
             let page: Page = client.get(&path, &query).await?;
+            tell_what_is_missing(page.complete_through, began);
             events.extend(page.events);
             cursor = page.cursor;
             if cursor.is_none() || events.len() as u64 >= self.limit {
@@ -151,6 +161,13 @@ impl Query {
             Order::Asc => "asc",
             Order::Desc => "desc",
         }
+    }
+}
+
+/// An answer that was given before the index caught up says so, on standard error.
+fn tell_what_is_missing(complete_through: Timestamp, began: Timestamp) {
+    if complete_through + CLOCKS_DIFFER < began {
+        eprintln!("incomplete: the index has not come to events that arrived after {complete_through}");
     }
 }
 

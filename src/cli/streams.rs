@@ -148,6 +148,18 @@ pub(super) async fn create(
     client.call(Method::POST, "api/v1/streams", &body).await
 }
 
+/// Creates a stream unless it is there.
+pub(super) async fn create_if_missing(
+    client: &Client,
+    stream: &StreamName,
+    definition: &DefinitionArgs,
+) -> Result<(), Failure> {
+    match create(client, stream, definition).await {
+        Err(failure) if failure.exit() == Exit::Conflict => show(client, stream).await.map(drop),
+        created => created.map(drop),
+    }
+}
+
 /// A stream's definition.
 pub(super) async fn show(client: &Client, stream: &StreamName) -> Result<Value, Failure> {
     client.get(&path(stream), &()).await

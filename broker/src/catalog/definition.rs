@@ -88,7 +88,8 @@ where
     Option::<T>::deserialize(deserializer).map(Some)
 }
 
-/// How long records stay in the stream's topics. Objects and splits are not bound by it.
+/// How long records stay in the stream's topics. Splits of the index whose records are all gone from
+/// the processed topic go as well; objects of the archive stay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
@@ -147,8 +148,9 @@ pub struct Definition {
     pub sinks: Sinks,
     /// Rises by one with every change of this stream.
     pub config_version: u64,
-    /// The `config_version` at which this life of the stream began; a stream that is deleted and
-    /// made again has another one, and so do its objects' names.
+    /// The number of this life of the stream; a stream that is deleted and made again has a larger
+    /// one, and so do its objects' names. It is when the life began, in microseconds since 1970, so
+    /// that a catalog that was lost and begun anew does not give a number twice.
     pub incarnation: u64,
     /// When this life began.
     pub created_at: Timestamp,
@@ -169,7 +171,11 @@ pub struct TransformVersion {
 }
 
 impl Definition {
-    pub(super) fn create(draft: Draft, config_version: u64, now: Timestamp) -> Result<Self> {
+    /// The first definition of a life of the stream; `before` is the last one of the life before.
+    pub(super) fn create(draft: Draft, before: Option<&Definition>, now: Timestamp) -> Result<Self> {
+        let config_version = before.map_or(0, |before| before.config_version) + 1;
+        let earlier = before.map_or(0, |before| before.incarnation);
+        let incarnation = u64::try_from(now.micros()).unwrap_or(0).max(earlier + 1);
         draft.name()?;
         let partitions = draft.partitions.unwrap_or(PARTITIONS_DEFAULT);
         if !(1..=PARTITIONS_MAX).contains(&partitions) {
@@ -190,7 +196,7 @@ impl Definition {
             transforms: vec![TransformVersion { version: 1, program: draft.transform }],
             sinks: draft.sinks,
             config_version,
-            incarnation: config_version,
+            incarnation,
             created_at: now,
             updated_at: now,
             deleted: false,
@@ -276,15 +282,19 @@ pub struct Stream {
     name: StreamName,
     extractor: Extractor,
     activations: BTreeMap<(Partition, u32), Offset>,
+    earlier: Vec<u64>,
 }
 
 impl Stream {
     pub(super) fn new(definition: Definition, before: Option<&Stream>, defined_at: Offset) -> Result<Self> {
         let same_life = before.filter(|stream| stream.definition.incarnation == definition.incarnation);
         let activations = same_life.map(|stream| stream.activations.clone()).unwrap_or_default();
+        let mut earlier = before.map(|stream| stream.earlier.clone()).unwrap_or_default();
+        earlier.extend(before.map(|stream| stream.definition.incarnation));
+        earlier.retain(|incarnation| *incarnation != definition.incarnation);
         let name = definition.name()?;
         let extractor = definition.extractor()?;
-        Ok(Self { definition, defined_at, name, extractor, activations })
+        Ok(Self { definition, defined_at, name, extractor, activations, earlier })
     }
 
     pub(crate) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
@@ -294,6 +304,18 @@ impl Stream {
     /// The stream's name.
     pub fn name(&self) -> &StreamName {
         &self.name
+    }
+
+    /// How many lives of the stream have ended.
+    pub fn ended_lives(&self) -> usize {
+        self.earlier.len() + usize::from(self.definition.deleted)
+    }
+
+    /// Whether that life of the stream has ended. A number that this catalog does not know is none
+    /// of its lives.
+    pub fn has_ended(&self, incarnation: u64) -> bool {
+        let is_last = incarnation == self.definition.incarnation;
+        (is_last && self.definition.deleted) || self.earlier.contains(&incarnation)
     }
 
     /// What finds an event's time and key.

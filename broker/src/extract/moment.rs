@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use chrono::format::{Item, Parsed, StrftimeItems, parse};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, Utc};
 
+use super::fixed::{Fixed, read_rfc_3339};
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
 
@@ -30,7 +31,7 @@ pub(super) enum Form {
     /// Any of [`DETECTED_FORMS`].
     Detected,
     /// As a format in strftime's terms says.
-    Given(String, Vec<Item<'static>>),
+    Given { format: String, items: Vec<Item<'static>>, fixed: Option<Fixed> },
 }
 
 impl Form {
@@ -46,7 +47,8 @@ impl Form {
         write!(written, "{}", probe.format(&probe_format)).map_err(|_| invalid("cannot be used"))?;
         match read_given(&written, &items) {
             Some(read) if read.date_naive() == probe.date_naive() => {
-                Ok(Self::Given(format.to_owned(), items))
+                let fixed = Fixed::of(&items);
+                Ok(Self::Given { format: format.to_owned(), items, fixed })
             }
             Some(_) => Err(invalid("is ambiguous")),
             None => Err(invalid("does not name a whole date, or not a whole time")),
@@ -57,15 +59,20 @@ impl Form {
     pub(super) fn read(&self, text: &str) -> Result<Timestamp, String> {
         let time = match self {
             Form::Detected => return detect(text).map_err(str::to_owned),
-            Form::Given(format, items) => {
-                read_given(text, items).ok_or_else(|| format!("expected a time written as {format:?}"))?
-            }
+            Form::Given { format, items, fixed } => fixed
+                .as_ref()
+                .and_then(|fixed| fixed.read(text))
+                .or_else(|| read_given(text, items))
+                .ok_or_else(|| format!("expected a time written as {format:?}"))?,
         };
         Timestamp::from_utc(time).map_err(|_| OUT_OF_RANGE.to_owned())
     }
 }
 
 fn detect(text: &str) -> Result<Timestamp, &'static str> {
+    if let Some(time) = read_rfc_3339(text) {
+        return Timestamp::from_utc(time).map_err(|_| OUT_OF_RANGE);
+    }
     if let Some(micros) = since_1970(text) {
         let micros = i64::try_from(micros).ok();
         return micros.and_then(Timestamp::from_micros).ok_or(OUT_OF_RANGE);

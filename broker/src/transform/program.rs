@@ -6,9 +6,7 @@
 //! else rejects it. Functions whose result is not decided by their arguments are not offered, so
 //! that the same raw record always comes to the same outcome.
 
-use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use vrl::compiler::runtime::{Runtime, Terminate};
@@ -17,26 +15,19 @@ use vrl::diagnostic::DiagnosticList;
 use vrl::parser::ast::{Block, Container, Expr, RootExpr};
 use vrl::value::{ObjectMap, Secrets, Value};
 
+use super::budget::Budget;
 use super::numbers::first_inexact;
+use super::stack::on_large_stack;
 use super::{Outcome, Transform};
 use crate::error::{Error, Result};
 use crate::record::Record;
 
-/// Expressions that a program may evaluate for one record.
-const STEPS_MAX: u32 = 1_000_000;
-/// How much the process may grow while a program works on one record.
-const MEMORY_BYTES_MAX: u64 = 512 << 20;
-/// How often the process's size is looked at while a program runs.
-const MEMORY_CHECK_EVERY: Duration = Duration::from_millis(5);
 /// The largest event that a program may make, in bytes.
 const RESULT_BYTES_MAX: usize = 4 << 20;
 /// How deep brackets may nest in a program.
 const NESTING_MAX: usize = 64;
 /// How many operator characters a program may hold: each may be one level of the expression tree.
 const OPERATORS_MAX: usize = 500;
-/// The stack on which programs are compiled and run: their trees are walked by recursion.
-const STACK_BYTES: usize = 64 << 20;
-
 /// Functions whose result is not decided by their arguments.
 const IMPURE: [&str; 14] = [
     "now",
@@ -68,7 +59,7 @@ impl Program {
     /// Checks and compiles the source. The error names line and column.
     pub(super) fn compile(source: &str) -> Result<Self> {
         check_shape(source)?;
-        stacker::grow(STACK_BYTES, || Self::compile_checked(source))
+        on_large_stack(|| Self::compile_checked(source))
     }
 
     fn compile_checked(source: &str) -> Result<Self> {
@@ -106,7 +97,7 @@ impl Program {
         }));
         match ended {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(Terminate::Interrupted)) => Err(budget.exceeded),
+            Ok(Err(Terminate::Interrupted)) => Err(budget.exceeded()),
             Ok(Err(Terminate::Abort(ExpressionError::Abort { message, .. }))) => {
                 Err(message.unwrap_or_else(|| "aborted".to_owned()))
             }
@@ -139,7 +130,7 @@ enum Applied {
 
 impl Transform for Program {
     fn apply(&self, mut record: Record) -> Outcome {
-        match stacker::grow(STACK_BYTES, || self.try_apply(&record)) {
+        match on_large_stack(|| self.try_apply(&record)) {
             Ok(Applied::Unchanged) => Outcome::Forward(record),
             Ok(Applied::Changed(value)) => {
                 record.value = value;
@@ -149,50 +140,6 @@ impl Transform for Program {
             Err(reason) => Outcome::Reject { record, reason },
         }
     }
-}
-
-/// Counts steps and watches the process's size, so that a program ends.
-struct Budget {
-    steps: u32,
-    checked: Instant,
-    size_before: Option<u64>,
-    exceeded: String,
-}
-
-impl Budget {
-    fn new() -> Self {
-        Self { steps: 0, checked: Instant::now(), size_before: None, exceeded: String::new() }
-    }
-
-    fn step(&mut self) -> ControlFlow<()> {
-        self.steps += 1;
-        if self.steps > STEPS_MAX {
-            self.exceeded = format!("the program took more than {STEPS_MAX} steps");
-            return ControlFlow::Break(());
-        }
-        if self.steps.is_multiple_of(16) && self.checked.elapsed() > MEMORY_CHECK_EVERY {
-            self.checked = Instant::now();
-            return self.check_memory();
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn check_memory(&mut self) -> ControlFlow<()> {
-        let Some(size) = resident_bytes() else { return ControlFlow::Continue(()) };
-        let before = *self.size_before.get_or_insert(size);
-        if size.saturating_sub(before) > MEMORY_BYTES_MAX {
-            self.exceeded = format!("the program took more than {MEMORY_BYTES_MAX} bytes of memory");
-            return ControlFlow::Break(());
-        }
-        ControlFlow::Continue(())
-    }
-}
-
-/// What the process holds in memory; none where the system does not tell.
-fn resident_bytes() -> Option<u64> {
-    let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
-    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
-    Some(pages * 4_096)
 }
 
 fn encode(value: &Value) -> std::result::Result<Bytes, String> {
@@ -360,7 +307,7 @@ mod tests {
         let items = format!(r#"{{"a":[{}1]}}"#, "1,".repeat(3_000));
         let nested = "for_each(array!(.a)) -> |_i, x| { for_each(array!(.a)) -> |_j, y| { .sum = x } }";
         assert!(reason(nested, &items).contains("steps"));
-        let doubling = "x = string!(.a)\nfor_each(array!(.n)) -> |_i, _v| { x = x + x\n y = 1 + 1 + 1 + 1 + 1 + 1 + 1 }\n.x = x";
+        let doubling = "x = string!(.a)\nfor_each(array!(.n)) -> |_i, _v| { x = x + x }\n.x = x";
         let event = format!(r#"{{"a":"{}","n":[{}1]}}"#, "a".repeat(1 << 20), "1,".repeat(40));
         assert!(reason(doubling, &event).contains("bytes"));
     }

@@ -12,10 +12,11 @@ use std::time::Duration;
 
 use broker::catalog::Stream;
 use broker::log::Entry;
-use broker::{Offset, Partition, Timestamp};
+use broker::{Offset, Partition, Result, StreamName, Timestamp};
 
 use super::ArchiveSettings;
 use super::line;
+use super::packed::Packed;
 
 /// A stream is idle when nothing was staged for so long. While more keeps coming, as when a worker
 /// catches up with old events, the events themselves say where objects end.
@@ -26,14 +27,13 @@ const HOUR_MICROS: i64 = 3_600_000_000;
 /// Events of one object.
 #[derive(Debug, Default)]
 pub(super) struct Cut {
-    pub(super) entries: Vec<Entry>,
+    pub(super) events: Packed,
     line_bytes: u64,
-    held_bytes: u64,
 }
 
 impl Cut {
     fn takes(&self, entry: &Entry, line_bytes: u64, settings: &ArchiveSettings) -> bool {
-        let Some(first) = self.entries.first().map(|first| first.record.arrival) else {
+        let Some(first) = self.events.first().map(|first| first.record.arrival) else {
             return true;
         };
         let arrival = entry.record.arrival;
@@ -44,11 +44,8 @@ impl Cut {
     }
 
     fn push(&mut self, entry: Entry, line_bytes: u64) {
-        let record = &entry.record;
-        let bytes = size_of::<Entry>() + record.key.as_ref().map_or(0, |key| key.len()) + record.value.len();
-        self.held_bytes += bytes as u64;
         self.line_bytes += line_bytes;
-        self.entries.push(entry);
+        self.events.push(entry);
     }
 }
 
@@ -56,7 +53,7 @@ impl Cut {
 pub(super) struct Span {
     pub(super) stream: Arc<Stream>,
     pub(super) partition: Partition,
-    pub(super) entries: Vec<Entry>,
+    pub(super) events: Packed,
     /// Whether an object may be there under the name of another compression.
     pub(super) is_first: bool,
 }
@@ -68,7 +65,7 @@ pub(super) struct Settled {
     /// Whether it was found.
     pub(super) is_adopted: bool,
     /// The span's events.
-    pub(super) entries: Vec<Entry>,
+    pub(super) events: Packed,
 }
 
 /// One partition of one life of a stream.
@@ -76,6 +73,8 @@ pub(super) struct Lane {
     partition: Partition,
     stream: Arc<Stream>,
     floor: Offset,
+    /// What is staged next comes here or later, or again.
+    next: Offset,
     closed: VecDeque<Cut>,
     open: Cut,
     first_staged: Timestamp,
@@ -89,7 +88,8 @@ impl Lane {
         let never = Timestamp::MIN;
         let (closed, open) = (VecDeque::new(), Cut::default());
         let (first_staged, last_staged) = (never, never);
-        Self { partition, stream, floor, closed, open, first_staged, last_staged, has_written: false }
+        let next = floor;
+        Self { partition, stream, floor, next, closed, open, first_staged, last_staged, has_written: false }
     }
 
     pub(super) fn incarnation(&self) -> u64 {
@@ -101,8 +101,17 @@ impl Lane {
         self.floor
     }
 
+    /// The offset after everything that was staged or is in objects.
+    pub(super) fn next(&self) -> Offset {
+        self.next.max(self.floor)
+    }
+
+    pub(super) fn stream(&self) -> &StreamName {
+        self.stream.name()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.closed.is_empty() && self.open.entries.is_empty()
+        self.closed.is_empty() && self.open.events.is_empty()
     }
 
     pub(super) fn has_closed(&self) -> bool {
@@ -111,20 +120,20 @@ impl Lane {
 
     /// What the open object's events hold in memory.
     pub(super) fn open_bytes(&self) -> u64 {
-        self.open.held_bytes
+        self.open.events.held_bytes()
     }
 
     /// Stages an event, unless an object holds it already; closes the open object if it ends here.
-    pub(super) fn push(&mut self, mut entry: Entry, now: Timestamp, settings: &ArchiveSettings) {
+    pub(super) fn push(&mut self, entry: Entry, now: Timestamp, settings: &ArchiveSettings) {
         if entry.offset < self.floor {
             return;
         }
-        entry.record.headers = Vec::new();
+        self.next = entry.offset.next();
         let line_bytes = line::length(self.partition, &entry);
         if !self.open.takes(&entry, line_bytes, settings) {
             self.close();
         }
-        if self.open.entries.is_empty() {
+        if self.open.events.is_empty() {
             self.first_staged = now;
         }
         self.last_staged = now;
@@ -133,7 +142,7 @@ impl Lane {
 
     /// Whether the open object waited long enough for events that do not come.
     pub(super) fn is_idle(&self, now: Timestamp, settings: &ArchiveSettings) -> bool {
-        let Some(first) = self.open.entries.first() else {
+        let Some(first) = self.open.events.first() else {
             return false;
         };
         let age_max = settings.object_age_max;
@@ -143,7 +152,7 @@ impl Lane {
 
     /// Ends the open object as it is.
     pub(super) fn close(&mut self) {
-        if !self.open.entries.is_empty() {
+        if !self.open.events.is_empty() {
             self.closed.push_back(std::mem::take(&mut self.open));
         }
     }
@@ -155,21 +164,24 @@ impl Lane {
 
     pub(super) fn span(&self, cut: Cut) -> Span {
         let (stream, partition) = (Arc::clone(&self.stream), self.partition);
-        Span { stream, partition, entries: cut.entries, is_first: !self.has_written }
+        Span { stream, partition, events: cut.events, is_first: !self.has_written }
     }
 
     /// Goes on behind an object. If somebody else wrote it, what is left is cut anew from there.
-    pub(super) fn settle(&mut self, settled: Settled, settings: &ArchiveSettings) {
+    pub(super) fn settle(&mut self, settled: Settled, settings: &ArchiveSettings) -> Result<()> {
         self.floor = settled.end;
         if !settled.is_adopted {
             self.has_written = true;
-            return;
+            return Ok(());
         }
         let closed = std::mem::take(&mut self.closed);
         let open = std::mem::take(&mut self.open);
-        let later = closed.into_iter().chain([open]).flat_map(|cut| cut.entries);
-        for entry in settled.entries.into_iter().chain(later) {
-            self.push(entry, self.last_staged, settings);
+        let later = closed.into_iter().chain([open]).map(|cut| cut.events);
+        for events in [settled.events].into_iter().chain(later) {
+            for entry in events.entries() {
+                self.push(entry?, self.last_staged, settings);
+            }
         }
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::line;
+use super::packed::Packed;
 
 /// Levels are fixed, and each object is compressed by one thread, so that a retry writes the same
 /// bytes.
@@ -88,19 +89,20 @@ pub(super) fn parse_name(stream: &Stream, path: &Path) -> Option<(Partition, Off
 }
 
 /// Writes the events' lines and compresses them. Blocks.
-pub(super) fn encode(partition: Partition, entries: &[Entry], compression: Compression) -> Result<Bytes> {
-    let doing = "compress object";
+pub(super) fn encode(partition: Partition, events: &Packed, compression: Compression) -> Result<Bytes> {
+    let finish = |finished: io::Result<Vec<u8>>| finished.or_error(Kind::Internal, "compress object");
     let bytes = match compression {
-        Compression::None => write_lines(partition, entries, Vec::new()),
+        Compression::None => write_lines(partition, events, Vec::new()),
         Compression::Gzip => {
             let encoder = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
-            write_lines(partition, entries, encoder).and_then(flate2::write::GzEncoder::finish)
+            finish(write_lines(partition, events, encoder)?.finish())
         }
-        Compression::Zstd => zstd_encoder()
-            .and_then(|encoder| write_lines(partition, entries, encoder))
-            .and_then(zstd::Encoder::finish),
+        Compression::Zstd => {
+            let encoder = zstd_encoder().or_error(Kind::Internal, "compress object")?;
+            finish(write_lines(partition, events, encoder)?.finish())
+        }
     };
-    bytes.map(Bytes::from).or_error(Kind::Internal, doing)
+    bytes.map(Bytes::from)
 }
 
 fn zstd_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
@@ -109,16 +111,16 @@ fn zstd_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
     Ok(encoder)
 }
 
-fn write_lines<W: Write>(partition: Partition, entries: &[Entry], mut out: W) -> io::Result<W> {
+fn write_lines<W: Write>(partition: Partition, events: &Packed, mut out: W) -> Result<W> {
     let mut lines = Vec::with_capacity(GATHERED_BYTES);
-    for entry in entries {
-        line::write(partition, entry, &mut lines);
+    for entry in events.entries() {
+        line::write(partition, &entry?, &mut lines);
         if lines.len() >= GATHERED_BYTES {
-            out.write_all(&lines)?;
+            out.write_all(&lines).or_error(Kind::Internal, "compress object")?;
             lines.clear();
         }
     }
-    out.write_all(&lines)?;
+    out.write_all(&lines).or_error(Kind::Internal, "compress object")?;
     Ok(out)
 }
 

@@ -42,21 +42,21 @@ impl Objects {
 
     /// Makes an object of the span, or adopts the one that has its name.
     pub(super) async fn put(&self, span: Span) -> Result<Settled> {
-        let Span { stream, partition, entries, is_first } = span;
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let Span { stream, partition, events, is_first } = span;
+        let (Some(first), Some(last)) = (events.first(), events.last_offset()) else {
             return Err(Error::internal("put an object without events"));
         };
-        let end = last.offset.next();
+        let end = last.next();
         let identity = Identity::of(partition, first);
         let stem = object::stem(&stream, partition, first);
         if is_first && let Some(found) = self.find_otherwise_compressed(&stem).await? {
             let end = self.adopt(&found, &identity).await?;
-            return Ok(Settled { end, is_adopted: true, entries });
+            return Ok(Settled { end, is_adopted: true, events });
         }
         let compression = self.settings.compression;
-        let (entries, bytes) = blocking(move || {
-            let bytes = object::encode(partition, &entries, compression)?;
-            Ok((entries, bytes))
+        let (events, bytes) = blocking(move || {
+            let bytes = object::encode(partition, &events, compression)?;
+            Ok((events, bytes))
         })
         .await?;
         let path = object::path(&stem, compression);
@@ -64,13 +64,13 @@ impl Objects {
             match self.put_new(&path, &bytes).await {
                 Ok(()) => {
                     tracing::debug!(%path, %end, bytes = bytes.len(), "wrote an object");
-                    return Ok(Settled { end, is_adopted: false, entries });
+                    return Ok(Settled { end, is_adopted: false, events });
                 }
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => return Err(error),
             }
             match self.adopt(&path, &identity).await {
-                Ok(end) => return Ok(Settled { end, is_adopted: true, entries }),
+                Ok(end) => return Ok(Settled { end, is_adopted: true, events }),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -85,6 +85,10 @@ impl Live {
         Self { partition, from, end: from, runs: Vec::new(), since: None }
     }
 
+    pub(crate) fn partition(&self) -> Partition {
+        self.partition
+    }
+
     /// The first offset covered.
     pub(crate) fn from(&self) -> Offset {
         self.from

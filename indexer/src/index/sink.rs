@@ -5,28 +5,35 @@
 //! takes the winner's end over. Progress is where the published splits end: staged records are read
 //! again after a crash.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use broker::catalog::Streams;
 use broker::{
     Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage, Timestamp,
 };
+use tokio::sync::watch;
 use tracing::{debug, info};
 
 use super::splits::Published;
-use super::{Indexer, Run, StreamIndex, blocking};
+use super::{Indexer, Run, SplitName, StreamIndex, blocking};
 use crate::split::{self, FORMAT, Footer};
 
 /// What the index worker writes to.
 pub(super) struct IndexSink {
     indexer: Arc<Indexer>,
     owned: BTreeMap<Place, Arc<StreamIndex>>,
+    /// The partitions of which something is staged, or was read since the last flush. A flush looks
+    /// at no others, so that a tick does not depend on how many there are.
+    busy: BTreeSet<Place>,
+    changes: watch::Receiver<Arc<Streams>>,
 }
 
 impl IndexSink {
     pub(super) fn new(indexer: Arc<Indexer>) -> Self {
-        Self { indexer, owned: BTreeMap::new() }
+        let changes = indexer.catalog.watch();
+        Self { indexer, owned: BTreeMap::new(), busy: BTreeSet::new(), changes }
     }
 
     /// The index that a partition belongs to; none if its stream has none, or is gone.
@@ -48,7 +55,8 @@ impl IndexSink {
     /// The partitions that should be published now.
     fn due(&self, now: Timestamp) -> Vec<Place> {
         let limits = &self.indexer.limits;
-        let staged = self.owned.iter().map(|(place, index)| (place, index.staged(place.partition)));
+        let owned = self.busy.iter().filter_map(|place| Some((place, self.owned.get(place)?)));
+        let staged = owned.map(|(place, index)| (place, index.staged(place.partition)));
         let mut staged: Vec<_> = staged.filter(|(_, staged)| staged.count > 0).collect();
         let is_due = |staged: &super::stream::Staged| {
             staged.count >= limits.split_events_max
@@ -67,9 +75,31 @@ impl IndexSink {
         due
     }
 
+    /// Lets go of the partitions that have no index any more.
+    fn release_gone(&mut self) {
+        self.changes.mark_unchanged();
+        let gone: Vec<Place> =
+            self.owned.keys().filter(|place| self.index_of(place).is_none()).cloned().collect();
+        for place in gone {
+            if let Some(index) = self.owned.remove(&place) {
+                index.disown(place.partition);
+                index.release_unowned();
+            }
+            self.busy.insert(place);
+        }
+    }
+
+    /// Everything of a partition before this is in splits, or needs none.
+    fn through(&self, place: &Place, reached: Offset) -> Offset {
+        let Some(index) = self.owned.get(place) else { return reached };
+        let published = index.published_end(place.partition);
+        let is_staged = index.has_staged_below(place.partition, reached);
+        if is_staged { published } else { reached.max(published) }
+    }
+
     /// Publishes a partition's events below `upto`, or takes over the split that is there already.
     async fn publish(&self, place: &Place, index: &StreamIndex, upto: Offset) -> Result<()> {
-        let (first, runs) = index.staged_below(place.partition, upto);
+        let (first, runs) = index.staged_below(place.partition, upto).ok_or_else(|| index.began_anew())?;
         if runs.is_empty() {
             return Ok(());
         }
@@ -84,17 +114,21 @@ impl IndexSink {
             count: 0,
             time_min: Timestamp::MAX,
             time_max: Timestamp::MIN,
+            bytes: 0,
+            is_merged: false,
             files: Vec::new(),
         };
         let (object, footer) = blocking(move || build(&runs, footer)).await?;
-        let location = index.folder().split(place.partition, first);
+        let location = index.folder().split(SplitName::of(&footer));
         let bytes = object.len();
         let footer = match self.indexer.splits.publish(&location, object).await? {
             Published::Ours => footer,
             Published::Theirs(footer) => footer,
         };
         info!(%location, events = footer.count, bytes, end = %footer.end_offset, "published a split");
-        index.add(footer, self.indexer.clock.now())
+        index.add(footer, self.indexer.clock.now())?;
+        self.indexer.grown.tell(place.clone());
+        Ok(())
     }
 
     /// A stream that was deleted and made again must not get the events of its earlier life.
@@ -116,6 +150,9 @@ fn build(runs: &[Arc<Run>], mut footer: Footer) -> Result<(bytes::Bytes, Footer)
         return Err(Error::internal("a split would have no events"));
     };
     (footer.time_min, footer.time_max) = (oldest.record.time, newest.record.time);
+    let bytes =
+        |entry: &Entry| entry.record.key.as_ref().map_or(0, |key| key.len()) + entry.record.value.len();
+    footer.bytes = entries.iter().map(|entry| bytes(entry) as u64).sum();
     footer.count =
         u32::try_from(entries.len()).map_err(|_| Error::internal("a split has too many events"))?;
     split::build_split(&entries, footer)
@@ -126,10 +163,10 @@ impl Sink for IndexSink {
     async fn resume(&mut self, committed: &Checkpoint) -> Result<Checkpoint> {
         let mut from = Checkpoint::new();
         for (place, next) in committed.iter() {
+            self.busy.insert(place.clone());
             match self.index_of_new(place).await? {
                 Some(index) => {
-                    let now = self.indexer.clock.now();
-                    let end = index.own(&self.indexer.splits, place.partition, now).await?;
+                    let end = self.indexer.own(&index, place.partition).await?;
                     debug!(%place, %end, "the index reads on from its last split");
                     from.set(place.clone(), end);
                     self.owned.insert(place.clone(), index);
@@ -143,42 +180,34 @@ impl Sink for IndexSink {
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
         let now = self.indexer.clock.now();
         for chunk in chunks {
+            self.busy.insert(chunk.place.clone());
             let Some(index) = self.index_of_new(&chunk.place).await? else {
                 continue;
             };
-            let is_owned = |owned: &&Arc<StreamIndex>| Arc::ptr_eq(owned, &index);
-            if self.owned.get(&chunk.place).filter(is_owned).is_none() {
-                let message = format!("the index of {} begins anew", index.name());
-                return Err(Error::new(Kind::Fenced, message));
+            if self.owned.get(&chunk.place).is_none_or(|owned| !Arc::ptr_eq(owned, &index)) {
+                return Err(index.began_anew());
             }
-            // The worker hands on every chunk from where the one before ended, or from earlier.
-            let read_from = index.end(chunk.place.partition);
-            index.extend(read_from, chunk, now, self.indexer.limits.segment_events_max);
+            index.stage(chunk, now, self.indexer.limits.segment_events_max)?;
         }
         Ok(Vec::new())
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
-        let gone: Vec<Place> =
-            self.owned.keys().filter(|place| self.index_of(place).is_none()).cloned().collect();
-        for place in gone {
-            if let Some(index) = self.owned.remove(&place) {
-                index.disown(place.partition);
-                index.release_unowned();
-            }
+        if self.changes.has_changed().unwrap_or(true) {
+            self.release_gone();
         }
         for place in self.due(self.indexer.clock.now()) {
             if let (Some(index), Some(upto)) = (self.owned.get(&place), upto.get(&place)) {
                 self.publish(&place, index, upto).await?;
             }
         }
-        let through = upto.iter().map(|(place, reached)| {
-            let Some(index) = self.owned.get(place) else { return (place.clone(), reached) };
-            let published = index.published_end(place.partition);
-            let is_staged = index.has_staged_below(place.partition, reached);
-            (place.clone(), if is_staged { published } else { reached.max(published) })
-        });
-        Ok(Flushed { through: through.collect(), appends: Vec::new() })
+        let reached = self.busy.iter().filter_map(|place| Some((place, upto.get(place)?)));
+        let through = reached.map(|(place, reached)| (place.clone(), self.through(place, reached)));
+        let through = through.collect();
+        let owned = &self.owned;
+        self.busy
+            .retain(|place| owned.get(place).is_some_and(|index| index.staged(place.partition).count > 0));
+        Ok(Flushed { through, appends: Vec::new() })
     }
 }
 

@@ -3,14 +3,15 @@
 //! An object is written once, only if it is absent, and never changed, so a local copy is as good as
 //! the object once its checksums match. Copies may be deleted at any time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use broker::catalog::Stream;
-use broker::{Error, Kind, Offset, Partition, Result, ResultExt};
+use broker::{Error, Kind, Result, ResultExt};
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode};
@@ -18,47 +19,20 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
+use super::names::{Folder, INDEX, SplitName};
 use super::{blocking, lock};
 use crate::split::{Footer, Split, TRAILER_BYTES};
+use crate::store;
 
 /// How much of an object's end is read to find its footer.
 const FOOTER_BYTES: u64 = 16 << 10;
 /// How many objects are asked for at the same time.
 const REQUESTS_MAX: usize = 16;
 
-/// Where the splits of one life of a stream lie.
-#[derive(Clone, Debug)]
-pub(crate) struct Folder {
-    location: Location,
-    incarnation: u64,
-}
+/// Splits by name.
+pub(crate) type Known = BTreeMap<SplitName, Arc<Footer>>;
 
-impl Folder {
-    pub(crate) fn of(stream: &Stream) -> Self {
-        let definition = &stream.definition;
-        let (dataset, version) = (stream.name().dataset(), stream.name().version());
-        let confidentiality = definition.confidentiality.name();
-        let location = Location::from(format!("index/{confidentiality}/{dataset}/version={version}"));
-        Self { location, incarnation: definition.incarnation }
-    }
-
-    /// The object of the split that begins at an offset.
-    pub(crate) fn split(&self, partition: Partition, first: Offset) -> Location {
-        let Self { location, incarnation } = self;
-        Location::from(format!("{location}/{incarnation:020}-{:05}-{:020}.split", partition.0, first.0))
-    }
-
-    /// Reads an object's name back; `None` if it is not a split of this life.
-    fn read(&self, location: &Location) -> Option<(Partition, Offset)> {
-        let name = location.filename()?.strip_suffix(".split")?;
-        let mut parts = name.split('-');
-        let (incarnation, partition, first) = (parts.next()?, parts.next()?, parts.next()?);
-        let is_ours = parts.next().is_none() && incarnation.parse::<u64>().ok()? == self.incarnation;
-        is_ours.then_some((Partition(partition.parse().ok()?), Offset(first.parse().ok()?)))
-    }
-}
-
-/// Publishes, lists and opens splits.
+/// Publishes, lists, opens and removes splits.
 pub(crate) struct SplitStore {
     objects: Arc<dyn ObjectStore>,
     cache: PathBuf,
@@ -88,22 +62,25 @@ impl SplitStore {
         Self { objects, cache, cache_bytes_max, opened: Mutex::default(), ticks: AtomicU64::new(0) }
     }
 
-    /// The footers of the splits in a folder that `is_wanted`, by partition and first offset.
-    pub(crate) async fn list(
-        &self,
-        folder: &Folder,
-        is_wanted: impl Fn(Partition, Offset) -> bool,
-    ) -> Result<Vec<Footer>> {
+    /// The footers of every split in a folder, in no order; those that are `known` are not read
+    /// again. One that goes away meanwhile is left out.
+    pub(crate) async fn list(&self, folder: &Folder, known: &Known) -> Result<Known> {
         let listed = self.objects.list(Some(&folder.location));
         let listed: Vec<_> = listed.try_collect().await.or_error(Kind::Unavailable, "list splits")?;
         let named = listed.into_iter().filter_map(|object| Some((folder.read(&object.location)?, object)));
-        let mut wanted: Vec<_> =
-            named.filter(|((partition, first), _)| is_wanted(*partition, *first)).collect();
-        wanted.sort_by_key(|(name, _)| *name);
-        let footers = wanted
-            .into_iter()
-            .map(|(_, object)| async move { self.footer(&object.location, object.size).await });
-        stream::iter(footers).buffered(REQUESTS_MAX).try_collect().await
+        let footers = named.map(|(name, object)| async move {
+            if let Some(footer) = known.get(&name) {
+                return Ok(Some((name, Arc::clone(footer))));
+            }
+            match self.footer(&object.location, object.size).await {
+                Ok(footer) => Ok(Some((name, Arc::new(footer)))),
+                Err(error) if error.kind() == Kind::NotFound => Ok(None),
+                Err(error) => Err(error),
+            }
+        });
+        let footers = stream::iter(footers).buffer_unordered(REQUESTS_MAX);
+        let footers: Vec<_> = footers.try_collect().await?;
+        Ok(footers.into_iter().flatten().collect())
     }
 
     async fn footer(&self, location: &Location, size: u64) -> Result<Footer> {
@@ -121,7 +98,8 @@ impl SplitStore {
         if range.end < TRAILER_BYTES as u64 {
             return Err(Error::corrupt(format!("split {location}: the object is too short")));
         }
-        self.objects.get_range(location, range).await.or_error(Kind::Unavailable, "read a split's footer")
+        let read = self.objects.get_range(location, range).await;
+        read.map_err(|error| store::error("read the footer of", location, error))
     }
 
     /// Writes an object if it is absent, and keeps a local copy.
@@ -137,7 +115,13 @@ impl SplitStore {
             Err(object_store::Error::AlreadyExists { .. }) => {
                 let found =
                     self.objects.head(location).await.or_error(Kind::Unavailable, "look up a split")?;
-                Ok(Published::Theirs(self.footer(location, found.size).await?))
+                let footer = self.footer(location, found.size).await;
+                // Gone in a moment: it is there to be read, or is not in the way, at the next try.
+                let footer = footer.map_err(|error| match error.kind() {
+                    Kind::NotFound => Error::unavailable(error.to_string()),
+                    _ => error,
+                });
+                Ok(Published::Theirs(footer?))
             }
             Err(error) => Err(Error::new(Kind::Unavailable, "publish a split").with_source(error)),
         }
@@ -154,8 +138,8 @@ impl SplitStore {
         .await
     }
 
-    /// Opens a split, from its local copy if there is one that is whole. `Corrupt`, naming it, if
-    /// the object is damaged.
+    /// Opens a split, from its local copy if there is one that is whole. `NotFound` if it was removed
+    /// since it was listed; `Corrupt`, naming it, if the object is damaged.
     pub(crate) async fn open(&self, location: &Location) -> Result<Arc<Split>> {
         let used = self.ticks.fetch_add(1, Ordering::Relaxed);
         let cell = {
@@ -167,7 +151,11 @@ impl SplitStore {
         if let Some((split, _)) = cell.get() {
             return Ok(Arc::clone(split));
         }
-        let (split, _) = cell.get_or_try_init(|| self.load(location)).await?;
+        let loaded = cell.get_or_try_init(|| self.load(location)).await;
+        if loaded.as_ref().is_err_and(|error| error.kind() == Kind::NotFound) {
+            lock(&self.opened).remove(location);
+        }
+        let (split, _) = loaded?;
         self.evict(location);
         Ok(Arc::clone(split))
     }
@@ -190,7 +178,8 @@ impl SplitStore {
 
     async fn fetch(&self, location: &Location, path: &Path) -> Result<()> {
         let failed = "write a split to the cache";
-        let object = self.objects.get(location).await.or_error(Kind::Unavailable, "fetch a split")?;
+        let object = self.objects.get(location).await;
+        let object = object.map_err(|error| store::error("fetch", location, error))?;
         let folder = path.to_owned();
         blocking(move || make_folder(&folder)).await?;
         let temporary = self.temporary(location);
@@ -201,6 +190,60 @@ impl SplitStore {
         }
         file.flush().await.or_error(Kind::Unavailable, failed)?;
         tokio::fs::rename(&temporary, path).await.or_error(Kind::Unavailable, failed)
+    }
+
+    /// Removes an object, unless it is gone already, and its local copy. Who reads it keeps it until
+    /// he is done.
+    pub(crate) async fn remove(&self, location: &Location) -> Result<()> {
+        match self.objects.delete(location).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            Err(error) => return Err(store::error("remove", location, error)),
+        }
+        self.forget(location).await;
+        Ok(())
+    }
+
+    /// Removes a local copy.
+    pub(crate) async fn forget(&self, location: &Location) {
+        lock(&self.opened).remove(location);
+        match tokio::fs::remove_file(self.path(location)).await {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                warn!(%location, %error, "the cached split is not removed");
+            }
+            _ => {}
+        }
+    }
+
+    /// Every object there is, of any stream.
+    pub(crate) fn every(&self) -> BoxStream<'static, Result<Location>> {
+        let listed = self.objects.list(Some(&Location::from(INDEX)));
+        let listed = listed.map(|listed| listed.or_error(Kind::Unavailable, "list all splits"));
+        listed.map_ok(|object| object.location).boxed()
+    }
+
+    /// Every local copy. Files of unfinished copies that an earlier process left are removed.
+    pub(crate) async fn copies(&self) -> Result<Vec<Location>> {
+        let root = self.cache.clone();
+        blocking(move || {
+            let (mut copies, mut folders) = (Vec::new(), vec![root.clone()]);
+            while let Some(folder) = folders.pop() {
+                // Whoever cleans the cache up may take folders away at any time.
+                let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+                for path in entries.flatten().map(|entry| entry.path()) {
+                    let relative = path.strip_prefix(&root).ok().and_then(Path::to_str);
+                    if path.is_dir() {
+                        folders.push(path);
+                    } else if is_left_behind(&path) {
+                        std::fs::remove_file(&path)
+                            .or_error(Kind::Unavailable, "clean the split cache up")?;
+                    } else if let Some(relative) = relative {
+                        copies.push(Location::from(relative));
+                    }
+                }
+            }
+            Ok(copies)
+        })
+        .await
     }
 
     /// Closes the splits that were not used for longest, while the copies take too much room. Who
@@ -233,6 +276,13 @@ impl SplitStore {
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
         self.path(location).with_extension(format!("{}-{tick}.tmp", std::process::id()))
     }
+}
+
+/// Whether a file is an unfinished copy of another process. A copy of that name by this one would be
+/// finished under it.
+fn is_left_behind(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".tmp") && !name.contains(&format!(".{}-", std::process::id()))
 }
 
 fn make_folder(path: &Path) -> Result<()> {

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use broker::catalog::Stream;
-use broker::{Chunk, Error, Offset, Partition, Place, Result, Stage, StreamName, Timestamp, Topic};
+use broker::{Chunk, Error, Kind, Offset, Partition, Place, Result, Stage, StreamName, Timestamp, Topic};
 
+use super::cover::Cover;
+use super::listing::Listing;
 use super::live::{Live, Run};
 use super::lock;
-use super::splits::{Folder, SplitStore};
-use crate::Limits;
+use super::names::Folder;
 use crate::split::Footer;
 
 /// One stream's index.
@@ -23,8 +24,8 @@ pub(crate) struct StreamIndex {
     folder: Folder,
     parts: Mutex<BTreeMap<Partition, Part>>,
     staged_bytes: Arc<AtomicUsize>,
-    /// When the splits were last listed; held while they are.
-    listed: tokio::sync::Mutex<Option<Timestamp>>,
+    /// Held while the splits are listed.
+    pub(super) listing: tokio::sync::Mutex<Listing>,
 }
 
 /// One partition: splits without a gap up to where the live part begins.
@@ -40,8 +41,33 @@ impl Part {
         Self { splits: Vec::new(), live: Live::starting_at(partition, Offset(0)), is_owned: false }
     }
 
+    /// Everything before this is in a split, or was once and was removed by retention.
     fn published_end(&self) -> Offset {
-        self.splits.last().map_or(Offset(0), |footer| footer.end_offset)
+        self.live.from()
+    }
+
+    fn take_over(&mut self, listed: &Cover, before: Offset, now: Timestamp) {
+        let (path, end) = (&listed.path, listed.end());
+        let newer = self.splits.iter().filter(|split| split.first_offset >= before);
+        if self.is_owned && (path.is_empty() || end == before) {
+            self.splits = path.iter().chain(newer).cloned().collect();
+            return;
+        }
+        // What another published while we did is told apart by the next listing.
+        if self.is_owned && (before..self.published_end()).contains(&end) {
+            return;
+        }
+        self.splits = path.clone();
+        if end == self.published_end() {
+            return;
+        }
+        if end > self.published_end() {
+            self.live.drop_below(end, now);
+            return;
+        }
+        // The last splits are gone: their events are read from the log again, by the sink too.
+        self.is_owned = false;
+        self.live = Live::starting_at(self.live.partition(), end);
     }
 }
 
@@ -70,7 +96,7 @@ impl StreamIndex {
             folder: Folder::of(stream),
             parts: Mutex::default(),
             staged_bytes,
-            listed: tokio::sync::Mutex::default(),
+            listing: tokio::sync::Mutex::default(),
         }
     }
 
@@ -95,91 +121,112 @@ impl StreamIndex {
         Place::new(self.topic.clone(), partition)
     }
 
-    /// Takes over the splits that others published, unless all partitions are written here or the
-    /// list is young enough.
-    pub(crate) async fn keep_listed(
-        &self,
-        store: &SplitStore,
-        limits: &Limits,
-        now: Timestamp,
-    ) -> Result<()> {
-        let mut listed = self.listed.lock().await;
-        let is_young = listed.is_some_and(|at| now.since(at) < limits.listing_age_max);
-        if is_young || (listed.is_some() && self.is_owned_whole()) {
-            return Ok(());
-        }
-        self.list(store, now).await?;
-        *listed = Some(now);
-        Ok(())
-    }
-
-    fn is_owned_whole(&self) -> bool {
+    /// Whether the sink of this process writes every partition.
+    pub(crate) fn is_owned_whole(&self) -> bool {
         let parts = lock(&self.parts);
         self.partitions().all(|partition| parts.get(&partition).is_some_and(|part| part.is_owned))
     }
 
-    /// Takes over every split that is not known yet.
-    async fn list(&self, store: &SplitStore, now: Timestamp) -> Result<()> {
-        let known: BTreeMap<Partition, Offset> = {
-            let parts = lock(&self.parts);
-            parts.iter().map(|(partition, part)| (*partition, part.published_end())).collect()
-        };
-        let is_new =
-            |partition: Partition, first: Offset| known.get(&partition).is_none_or(|end| first >= *end);
-        for footer in store.list(&self.folder, is_new).await? {
-            self.add(footer, now)?;
-        }
-        Ok(())
+    /// Where the splits of each partition end.
+    pub(crate) fn published_ends(&self) -> BTreeMap<Partition, Offset> {
+        let parts = lock(&self.parts);
+        parts.iter().map(|(partition, part)| (*partition, part.published_end())).collect()
+    }
+
+    /// Takes over what was listed of a partition. `before` is where its splits ended when the
+    /// listing began: what was published here since then is not in it.
+    pub(crate) fn take_over(&self, partition: Partition, listed: &Cover, before: Offset, now: Timestamp) {
+        self.change(partition, |part| part.take_over(listed, before, now));
     }
 
     /// Begins a partition anew where its last split ends, for the sink to write.
-    pub(crate) async fn own(
-        &self,
-        store: &SplitStore,
-        partition: Partition,
-        now: Timestamp,
-    ) -> Result<Offset> {
-        let mut listed = self.listed.lock().await;
-        self.list(store, now).await?;
-        *listed = Some(now);
-        let mut parts = lock(&self.parts);
-        let part = parts.entry(partition).or_insert_with(|| Part::new(partition));
-        self.staged_bytes.fetch_sub(part.live.bytes(), Ordering::Relaxed);
-        part.live = Live::starting_at(partition, part.published_end());
-        part.is_owned = true;
-        Ok(part.live.from())
+    pub(crate) fn own(&self, partition: Partition) -> Offset {
+        self.change(partition, |part| {
+            part.live = Live::starting_at(partition, part.published_end());
+            part.is_owned = true;
+            part.published_end()
+        })
     }
 
     /// Adds a split that is published, and lets go of the live events that it holds. Both at once,
     /// so that no query sees one without the other. Splits that are known are left out.
     pub(crate) fn add(&self, footer: Footer, now: Timestamp) -> Result<()> {
-        let mut parts = lock(&self.parts);
-        let part = parts.entry(footer.partition).or_insert_with(|| Part::new(footer.partition));
-        let end = part.published_end();
-        if footer.end_offset <= end {
-            return Ok(());
-        }
-        if footer.first_offset != end && !part.splits.is_empty() {
-            return Err(Error::corrupt(format!(
-                "the splits of {} partition {} leave out offsets {end} to {}",
-                self.name, footer.partition, footer.first_offset
-            )));
-        }
-        let before = part.live.bytes();
-        part.live.drop_below(footer.end_offset, now);
-        self.staged_bytes.fetch_sub(before - part.live.bytes(), Ordering::Relaxed);
-        part.splits.push(Arc::new(footer));
-        Ok(())
+        self.change(footer.partition, |part| {
+            let end = part.published_end();
+            if footer.end_offset <= end {
+                return Ok(());
+            }
+            if footer.first_offset != end && !part.splits.is_empty() {
+                let Footer { partition, first_offset, .. } = footer;
+                let left_out = format!("{end} to {first_offset}");
+                let message =
+                    format!("the splits of {} partition {partition} leave out {left_out}", self.name);
+                return Err(Error::corrupt(message));
+            }
+            part.live.drop_below(footer.end_offset, now);
+            part.splits.push(Arc::new(footer));
+            Ok(())
+        })
+    }
+
+    /// Puts a merged split in the place of its parts, if they are all there.
+    pub(crate) fn replace(&self, merged: Arc<Footer>) {
+        self.change(merged.partition, |part| {
+            let covered = merged.offsets();
+            let is_part = |split: &Arc<Footer>| covered.contains(&split.first_offset);
+            let Some(start) = part.splits.iter().position(is_part) else { return };
+            let parts = part.splits[start..].iter().take_while(|split| is_part(split));
+            let row = start..start + parts.count();
+            let is_whole = part.splits[start].first_offset == covered.start
+                && part.splits[row.end - 1].end_offset == covered.end;
+            if is_whole {
+                part.splits.splice(row, [merged]);
+            }
+        });
+    }
+
+    /// Leaves out the splits that lie wholly before the log's start.
+    pub(crate) fn drop_before(&self, partition: Partition, start: Offset) {
+        self.change(partition, |part| part.splits.retain(|split| split.end_offset > start));
     }
 
     /// Takes in what a chunk, read from `read_from`, has past the live part's end.
     pub(crate) fn extend(&self, read_from: Offset, chunk: Chunk, now: Timestamp, events_max: usize) {
-        let partition = chunk.place.partition;
+        self.change(chunk.place.partition, |part| part.live.extend(read_from, chunk, now, events_max));
+    }
+
+    /// Takes in what the sink was handed on: every chunk begins where the one before ended, or
+    /// earlier. `Fenced` where the partition began anew.
+    pub(crate) fn stage(&self, chunk: Chunk, now: Timestamp, events_max: usize) -> Result<()> {
+        self.change(chunk.place.partition, |part| {
+            if part.is_owned {
+                part.live.extend(part.live.end(), chunk, now, events_max);
+                return Ok(());
+            }
+            Err(self.began_anew())
+        })
+    }
+
+    /// The error that makes the sink resume.
+    pub(crate) fn began_anew(&self) -> Error {
+        Error::new(Kind::Fenced, format!("the index of {} begins anew", self.name))
+    }
+
+    /// Changes a partition, and counts what its live part holds.
+    fn change<T>(&self, partition: Partition, change: impl FnOnce(&mut Part) -> T) -> T {
         let mut parts = lock(&self.parts);
         let part = parts.entry(partition).or_insert_with(|| Part::new(partition));
         let before = part.live.bytes();
-        part.live.extend(read_from, chunk, now, events_max);
-        self.staged_bytes.fetch_add(part.live.bytes() - before, Ordering::Relaxed);
+        let changed = change(part);
+        let after = part.live.bytes();
+        self.staged_bytes.fetch_add(after.saturating_sub(before), Ordering::Relaxed);
+        self.staged_bytes.fetch_sub(before.saturating_sub(after), Ordering::Relaxed);
+        changed
+    }
+
+    /// The splits of a partition that answers are made of.
+    pub(crate) fn splits(&self, partition: Partition) -> Vec<Arc<Footer>> {
+        lock(&self.parts).get(&partition).map_or_else(Vec::new, |part| part.splits.clone())
     }
 
     /// Where the live part of a partition ends.
@@ -202,11 +249,12 @@ impl StreamIndex {
         }
     }
 
-    /// Live events below `upto`, with the offset they begin at.
-    pub(crate) fn staged_below(&self, partition: Partition, upto: Offset) -> (Offset, Vec<Arc<Run>>) {
+    /// Live events below `upto`, with the offset they begin at; none where the sink does not write
+    /// the partition any more.
+    pub(crate) fn staged_below(&self, partition: Partition, upto: Offset) -> Option<(Offset, Vec<Arc<Run>>)> {
         let parts = lock(&self.parts);
-        let live = parts.get(&partition).map(|part| &part.live);
-        live.map_or((Offset(0), Vec::new()), |live| (live.from(), live.below(upto)))
+        let part = parts.get(&partition).filter(|part| part.is_owned)?;
+        Some((part.live.from(), part.live.below(upto)))
     }
 
     /// Whether events below `upto` wait to be published.

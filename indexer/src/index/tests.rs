@@ -1,5 +1,9 @@
 //! The sink with its splits: publishing, resuming, adopting, and losing the local copies.
 
+mod faulty;
+mod merging;
+mod removal;
+
 use std::time::Duration;
 
 use broker::log::Selection;
@@ -38,7 +42,8 @@ async fn publishes_at_a_size_and_at_an_age() {
     bench.append(Stage::Processed, 0, &records(&bench, 0..10)).await;
     bench.append(Stage::Processed, 1, &records(&bench, 10..13)).await;
     driver.step(&bench, BYTES).await.unwrap();
-    assert_eq!(bench.splits(), ["00000000000000000001-00000-00000000000000000000.split"]);
+    let life = bench.stream.definition.incarnation;
+    assert_eq!(bench.splits(), [format!("{life:020}-00000-00000000000000000000.split")]);
     assert_eq!(driver.through.get(&bench.place(Stage::Processed, 0)), Some(Offset(10)));
     assert_eq!(driver.through.get(&bench.place(Stage::Processed, 1)), Some(Offset(0)));
 
@@ -47,6 +52,29 @@ async fn publishes_at_a_size_and_at_an_age() {
     assert_eq!(bench.splits().len(), 2);
     assert_eq!(driver.through.get(&bench.place(Stage::Processed, 1)), Some(Offset(3)));
     assert_eq!(values(&bench, &bench.indexer).await, numbers(0..13));
+}
+
+#[tokio::test]
+async fn a_tick_looks_at_no_partition_that_has_nothing_to_do() {
+    let bench = Bench::new(small()).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    let places: Vec<_> = (0..3).map(|partition| bench.place(Stage::Processed, partition)).collect();
+    bench.append(Stage::Processed, 0, &records(&bench, 0..3)).await;
+    bench.append(Stage::Processed, 1, &records(&bench, 10..20)).await;
+    driver.step(&bench, BYTES).await.unwrap();
+    for tick in 0..3 {
+        let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+        let looked_at: Vec<_> = flushed.through.iter().collect();
+        assert_eq!(looked_at, [(&places[0], Offset(0))], "tick {tick}");
+    }
+    bench.clock.advance(Duration::from_secs(300));
+    let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+    assert_eq!(flushed.through.iter().collect::<Vec<_>>(), [(&places[0], Offset(3))]);
+    assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
+    bench.catalog.delete(bench.stream.name()).await.unwrap();
+    let flushed = driver.sink.flush(&driver.reached).await.unwrap();
+    assert_eq!(flushed.through.iter().count(), 3, "a change is looked at once");
+    assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
 }
 
 #[tokio::test]

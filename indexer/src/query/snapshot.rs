@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::parse::Bounds;
 use super::search::Piece;
-use crate::index::{Indexer, PartView, Run, StreamIndex};
+use crate::index::{Indexer, PartView, Run, SplitName, StreamIndex};
 use crate::split::Footer;
 
 /// How much is read from the log at once.
@@ -24,6 +24,8 @@ const READ_BYTES_MAX: usize = 4 << 20;
 const WAIT_FIRST: Duration = Duration::from_millis(1);
 /// How long a wait for the router is at most.
 const WAIT_MAX: Duration = Duration::from_millis(50);
+/// How often a query takes its snapshot anew because a split was removed meanwhile.
+const LISTINGS_MAX: u32 = 5;
 /// How many splits are opened at the same time.
 const OPEN_MAX: usize = 8;
 
@@ -34,6 +36,13 @@ pub(crate) struct Snapshot {
     pub(crate) complete_through: Timestamp,
 }
 
+/// What a snapshot is made of, before splits are opened.
+struct Seen {
+    splits: Vec<Arc<Footer>>,
+    pieces: Vec<Piece>,
+    complete_through: Timestamp,
+}
+
 impl Indexer {
     /// Takes a snapshot of the pieces that `bounds` touch.
     pub(crate) async fn snapshot(&self, stream: &Stream, bounds: Bounds) -> Result<Snapshot> {
@@ -41,26 +50,54 @@ impl Indexer {
         let deadline = Instant::now() + self.limits.query_wait_max;
         let mut complete_through = self.wait_for_router(stream, now, deadline).await?;
         let index = self.of(stream);
-        index.keep_listed(&self.splits, &self.limits, now).await?;
-        let (mut pieces, mut splits) = (Vec::new(), Vec::new());
-        for partition in index.partitions() {
-            let (view, rest) = self.see(&index, partition, deadline).await?;
-            splits.extend(view.splits.into_iter().filter(|footer| touches(footer, bounds)));
-            pieces.extend(view.runs.into_iter().map(Piece::Run));
-            if let Some(rest) = rest {
-                complete_through = complete_through.min(rest.complete_through.unwrap_or(now));
-                pieces.extend(rest.runs_past(partition, view.end).map(Piece::Run));
+        self.keep_listed(&index).await?;
+        for attempt in 1.. {
+            let mut pieces = self.see_all(&index, bounds, (now, deadline)).await?;
+            match self.open_all(&index, std::mem::take(&mut pieces.splits)).await {
+                Ok(opened) => {
+                    pieces.pieces.extend(opened);
+                    complete_through = complete_through.min(pieces.complete_through);
+                    return Ok(Snapshot { pieces: Arc::new(pieces.pieces), complete_through });
+                }
+                // It was merged with others, or dropped, since it was listed.
+                Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS_MAX => {
+                    self.list_again(&index).await?;
+                }
+                Err(error) if error.kind() == Kind::NotFound => {
+                    return Err(Error::unavailable(error.to_string()));
+                }
+                Err(error) => return Err(error),
             }
         }
-        let opening = splits.into_iter().map(|footer| self.open(Arc::clone(&index), footer));
-        let opened: Vec<Piece> = stream::iter(opening).buffered(OPEN_MAX).try_collect().await?;
-        pieces.extend(opened);
-        Ok(Snapshot { pieces: Arc::new(pieces), complete_through })
+        Err(Error::internal("take a snapshot"))
     }
 
-    async fn open(&self, index: Arc<StreamIndex>, footer: Arc<Footer>) -> Result<Piece> {
-        let location = index.folder().split(footer.partition, footer.first_offset);
-        Ok(Piece::Split(self.splits.open(&location).await?))
+    /// What every partition holds, each at one moment; splits are not opened yet.
+    async fn see_all(
+        &self,
+        index: &StreamIndex,
+        bounds: Bounds,
+        (now, deadline): (Timestamp, Instant),
+    ) -> Result<Seen> {
+        let mut seen = Seen { splits: Vec::new(), pieces: Vec::new(), complete_through: now };
+        for partition in index.partitions() {
+            let (view, rest) = self.see(index, partition, deadline).await?;
+            seen.splits.extend(view.splits.into_iter().filter(|footer| touches(footer, bounds)));
+            seen.pieces.extend(view.runs.into_iter().map(Piece::Run));
+            if let Some(rest) = rest {
+                seen.complete_through = seen.complete_through.min(rest.complete_through.unwrap_or(now));
+                seen.pieces.extend(rest.runs_past(partition, view.end).map(Piece::Run));
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn open_all(&self, index: &StreamIndex, splits: Vec<Arc<Footer>>) -> Result<Vec<Piece>> {
+        let opening = splits.into_iter().map(|footer| async move {
+            let location = index.folder().split(SplitName::of(&footer));
+            Ok(Piece::Split(self.splits.open(&location).await?))
+        });
+        stream::iter(opening).buffered(OPEN_MAX).try_collect().await
     }
 
     /// Waits until the router has passed what the raw topic holds now. Answers `now`, or when the

@@ -1,6 +1,8 @@
 //! Answers compared with a naive filter, over events that lie partly in splits, partly in the live
 //! part and partly in the log only.
 
+mod merging;
+
 use std::time::Duration;
 
 use broker::Stage;

@@ -8,6 +8,7 @@
 //! file, so that nothing is unpacked.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fmt, io};
@@ -45,6 +46,12 @@ pub(crate) struct Footer {
     pub(crate) time_min: Timestamp,
     /// The last event's time.
     pub(crate) time_max: Timestamp,
+    /// What its keys and values hold, uncompressed.
+    #[serde(default)]
+    pub(crate) bytes: u64,
+    /// Whether it was put together from other splits.
+    #[serde(default)]
+    pub(crate) is_merged: bool,
     pub(crate) files: Vec<PackedFile>,
 }
 
@@ -58,6 +65,11 @@ pub(crate) struct PackedFile {
 }
 
 impl Footer {
+    /// The offsets covered.
+    pub(crate) fn offsets(&self) -> Range<Offset> {
+        self.first_offset..self.end_offset
+    }
+
     /// Reads the footer at the end of an object's last bytes; `None` if there are too few of them.
     /// `name` is for the error.
     pub(crate) fn read(name: &str, tail: &[u8]) -> Result<Option<Footer>> {

@@ -158,9 +158,9 @@ async fn start(ingest: &Arc<Ingest>, name: &StreamName, request: AppendRequest) 
     };
     let ingest = ingest.clone();
     let mut answer = async move {
-        let outcomes = ingest.append(prepared).await;
+        let written = ingest.append(prepared).await;
         drop(charge);
-        Ok(AppendResponse { records: outcomes?.into_iter().map(shown).collect() })
+        Ok(AppendResponse { records: written?.outcomes().map(shown).collect() })
     }
     .boxed();
     // The first poll is what puts the records in the log's queue.

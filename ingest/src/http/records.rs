@@ -1,7 +1,8 @@
 //! `POST /api/v1/streams/{dataset}/{version}/records`.
 //!
 //! The body is one event or an array of events (`application/json`, or no content type), or an
-//! event a line (`application/x-ndjson`), as it is or compressed with gzip or zstd.
+//! event a line (`application/x-ndjson`), as it is or compressed with gzip or zstd. With `Prefer:
+//! return=minimal` the answer holds ranges of offsets instead of an entry a record.
 
 use std::sync::Arc;
 
@@ -9,16 +10,15 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use broker::catalog::Stream;
-use broker::{Error, Offset, Partition, Result, Timestamp};
+use broker::{Error, Result};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
-use proto::problem::Problem;
-use serde::Serialize;
+use http::{HeaderMap, Uri};
 
-use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
+use super::prefer::wants_minimal;
+use super::{Refusal, StreamPath, answer, media_type, parameters, stream_name};
 use crate::Ingest;
 use crate::admission::Charge;
-use crate::append::{Outcome, Prepared};
+use crate::append::Prepared;
 use crate::body::{BodyLimit, Coding, decode};
 use crate::cut::{Shape, cut};
 
@@ -44,9 +44,8 @@ pub(super) async fn append(
     } else {
         prepare_aside(ingest.clone(), stream, rules, (body, charge)).await?
     };
-    let outcomes = ingest.append(prepared).await?;
-    let records = outcomes.into_iter().map(Shown::from).collect();
-    Ok(json(StatusCode::OK, &Answer { records })?)
+    let written = ingest.append(prepared).await?;
+    Ok(if wants_minimal(&headers) { answer::minimal(written)? } else { answer::full(written)? })
 }
 
 /// What a request says beside its body.
@@ -113,27 +112,4 @@ async fn prepare_aside(
     tokio::task::spawn_blocking(prepare)
         .await
         .map_err(|error| Error::internal("check the records").with_source(error))?
-}
-
-#[derive(Serialize)]
-struct Answer {
-    records: Vec<Shown>,
-}
-
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Shown {
-    Appended { partition: Partition, offset: Offset, timestamp: Timestamp },
-    Refused { error: Problem },
-}
-
-impl From<Outcome> for Shown {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Appended { partition, offset, time } => {
-                Shown::Appended { partition, offset, timestamp: time }
-            }
-            Outcome::Refused(error) => Shown::Refused { error: error.into() },
-        }
-    }
 }

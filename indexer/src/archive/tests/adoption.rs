@@ -83,6 +83,85 @@ async fn a_stream_made_again_writes_beside_its_former_objects() {
     assert_eq!(all_objects(store.as_ref()).await.len(), 3);
 }
 
+/// The stream is deleted and made again by another process, of which this one's catalog has not heard.
+async fn made_again_elsewhere(fixture: &mut Fixture) {
+    let elsewhere = Catalog::open(fixture.log.clone(), fixture.clock.clone()).await.unwrap();
+    elsewhere.delete(fixture.stream.name()).await.unwrap();
+    fixture.stream = elsewhere.create(draft()).await.unwrap();
+}
+
+#[tokio::test]
+async fn events_of_a_stream_made_again_elsewhere_are_archived_as_its_own() {
+    for (before, committed) in [(0, 0), (1, 0), (5, 4)] {
+        let mut fixture = Fixture::new().await;
+        let store = in_memory();
+        let mut archive = fixture.archive(&store, plain(2 * LINE_BYTES));
+        fixture.resume(&mut archive, 0).await;
+        if before > 0 {
+            assert_eq!(fixture.take(&mut archive, 0, &events(0..before)).await, Offset(committed));
+        }
+        let former = all_objects(store.as_ref()).await;
+        made_again_elsewhere(&mut fixture).await;
+        // Its first events come before the news of it, two of them to be put at once.
+        let upto = [(fixture.place(0), Offset(3))].into_iter().collect();
+        let written = archive.write(vec![fixture.chunk(0, events(0..3))]).await;
+        let through = match written {
+            Ok(_) => archive.flush(&upto).await.map(|flushed| flushed.through.get(&fixture.place(0))),
+            Err(error) => Err(error),
+        };
+        match through {
+            Ok(through) => assert_eq!(through, Some(Offset(2)), "{before} before"),
+            Err(error) => {
+                assert_eq!(error.kind(), Kind::Fenced, "{error}");
+                assert_eq!(all_objects(store.as_ref()).await, former);
+                archive = fixture.archive(&store, plain(2 * LINE_BYTES));
+                fixture.resume(&mut archive, 0).await;
+                assert_eq!(fixture.take(&mut archive, 0, &events(0..3)).await, Offset(2));
+            }
+        }
+        assert_eq!(fixture.archived(store.as_ref(), 0).await, [0, 1], "{before} before");
+        assert_eq!(all_objects(store.as_ref()).await.len(), former.len() + 1);
+    }
+}
+
+#[tokio::test]
+async fn what_a_life_staged_in_the_name_of_the_one_before_is_read_again() {
+    let mut fixture = Fixture::new().await;
+    let store = in_memory();
+    let mut archive = fixture.archive(&store, plain(4 * LINE_BYTES));
+    fixture.resume(&mut archive, 0).await;
+    made_again_elsewhere(&mut fixture).await;
+    fixture.take(&mut archive, 0, &events(0..2)).await;
+    fixture.catalog.refresh().await.unwrap();
+    let error = archive.write(vec![fixture.chunk(0, &events(2..6)[..])]).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Fenced, "{error}");
+    let mut archive = fixture.archive(&store, plain(4 * LINE_BYTES));
+    fixture.resume(&mut archive, 0).await;
+    fixture.take(&mut archive, 0, &events(0..6)).await;
+    assert_eq!(fixture.idle(&mut archive, 6).await, Offset(6));
+    assert_eq!(fixture.archived(store.as_ref(), 0).await, (0..6).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_stream_of_a_catalog_begun_anew_writes_beside_the_objects_of_the_one_that_was_lost() {
+    let mut fixture = Fixture::new().await;
+    let store = in_memory();
+    let mut archive = fixture.archive(&store, plain(2 * LINE_BYTES));
+    fixture.take(&mut archive, 0, &events(0..5)).await;
+    // The data folder is lost, and the object store is kept.
+    fixture.clock.advance(Duration::from_secs(1));
+    let directory = tempfile::tempdir().unwrap();
+    fixture.log = SledLog::open(SledOptions::at(directory.path()), fixture.clock.clone()).await.unwrap();
+    fixture.catalog = Catalog::open(fixture.log.clone(), fixture.clock.clone()).await.unwrap();
+    fixture.stream = fixture.catalog.create(draft()).await.unwrap();
+    let mut archive = fixture.archive(&store, plain(2 * LINE_BYTES));
+    fixture.resume(&mut archive, 0).await;
+    let others: Vec<_> = (0..3).map(|offset| event(offset, 1)).collect();
+    assert_eq!(fixture.take(&mut archive, 0, &others).await, Offset(2));
+    assert_eq!(fixture.archived(store.as_ref(), 0).await, [0, 1]);
+    assert_eq!(all_objects(store.as_ref()).await.len(), 3);
+}
+
 #[tokio::test]
 async fn an_object_with_another_event_of_that_offset_is_corrupt_and_stays() {
     let fixture = Fixture::new().await;

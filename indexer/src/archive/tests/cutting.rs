@@ -15,7 +15,7 @@ async fn names_and_lines_are_exact() {
     assert_eq!(fixture.idle(&mut archive, 0).await, Offset(0));
 
     let folder = "processed/yellow/status/version=1/year=2020/month=10/day=18/hour=9";
-    let name = "dp.yellow.status.processed.1.json-1-00001";
+    let name = "dp.yellow.status.processed.1.json-1603011900000000-00001";
     let rest = r#""timestamp":"2020-10-18T09:05:00Z""#;
     let first = format!(
         "{{\"partition\":1,\"offset\":7,\"origin\":{{\"partition\":0,\"offset\":7}},{rest},\"key\":\"DTW\",\"value\":{{ \"n\": 7.0}}}}\n"
@@ -152,7 +152,7 @@ async fn old_events_that_keep_coming_are_not_flushed_one_chunk_at_a_time() {
 async fn the_largest_object_ends_when_memory_is_short() {
     let fixture = Fixture::new().await;
     let store = in_memory();
-    let each = (size_of::<Entry>() + "{\"n\":0}".len()) as u64;
+    let each = (size_of::<Entry>() + event(0, 0).record.weight()) as u64;
     let settings = ArchiveSettings { staged_bytes_max: 7 * each, ..ArchiveSettings::default() };
     let mut archive = fixture.archive(&store, settings);
     assert_eq!(fixture.take(&mut archive, 0, &events(0..4)).await, Offset(0));

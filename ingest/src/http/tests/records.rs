@@ -347,3 +347,47 @@ async fn an_empty_array_is_answered_with_no_records() {
     let doors = Doors::open().await.with_stream(json!({})).await;
     assert_eq!(doors.append(&[], "[]").await.json, json!({"records": []}));
 }
+
+#[tokio::test]
+async fn a_minimal_answer_holds_ranges_and_what_was_refused() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 4, "key": "/k"})).await;
+    let minimal = ("prefer", "respond-async, return=minimal");
+    let a = partition_of(b"a", 4);
+    let other = ["b", "c", "d", "e"].into_iter().find(|key| partition_of(key.as_bytes(), 4) != a).unwrap();
+    let b = partition_of(other.as_bytes(), 4);
+    let lines =
+        format!("{{\"k\":\"a\"}}\n{{bad\n{{\"k\":\"{other}\"}}\n{{\"k\":\"a\"}}\n[]\n{{\"k\":\"a\"}}");
+    for request in 0..2 {
+        let answer = doors.append(&[LINES, minimal], lines.clone()).await;
+        assert_eq!(answer.status, StatusCode::OK);
+        assert_eq!(answer.headers["preference-applied"], "return=minimal");
+        let range = |partition: Partition, count: u64| {
+            let first = request * count;
+            json!({"partition": partition.0, "first": first, "last": first + count - 1, "count": count})
+        };
+        let mut appended = vec![range(a, 3), range(b, 1)];
+        appended.sort_by_key(|range| range["partition"].as_u64());
+        assert_eq!(answer.json["appended"], json!(appended));
+        let errors = answer.json["errors"].as_array().unwrap();
+        let summary = |error: &Value| (error["index"].as_u64(), error["error"]["field"].clone());
+        let errors: Vec<_> = errors.iter().map(summary).collect();
+        assert_eq!(errors, [(Some(1), json!("value")), (Some(4), json!("value"))]);
+    }
+    let values = doors.raw_values().await;
+    assert_eq!(values.len(), 8);
+}
+
+#[tokio::test]
+async fn an_answer_is_minimal_only_where_it_is_asked_for() {
+    let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
+    let answer = doors.append(&[("prefer", "return=representation")], "{}").await;
+    assert_eq!(answer.json["records"][0]["offset"], 0);
+    assert!(!answer.headers.contains_key("preference-applied"));
+    let answer = doors.append(&[("prefer", "return=minimal")], "[]").await;
+    assert_eq!(answer.json, json!({"appended": [], "errors": []}));
+    let refused = doors.append(&[("prefer", "return=minimal")], "{bad").await;
+    assert_eq!((refused.status, refused.error()), (StatusCode::BAD_REQUEST, ("invalid", "body")));
+    let path = "/api/v1/streams/flights/1/records?atomic=true";
+    let refused = doors.post(path, &[("prefer", "return=minimal"), LINES], "{}\n{bad").await;
+    assert_eq!((refused.status, refused.error().1), (StatusCode::BAD_REQUEST, "records[1]"));
+}
