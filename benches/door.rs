@@ -1,0 +1,90 @@
+//! The HTTP door of the real server, with a token, time and key of every event and four partitions,
+//! beside a bare door: a syntax check a line, lz4, group commits to sled, an answer a record. Both are
+//! processes of their own and driven by `wrk`.
+//! `cargo bench --bench door -- [--quick]`
+
+mod support;
+
+use std::time::Duration;
+
+use proto::v1::AppendRequest;
+use support::bare_door;
+use support::figures::{Results, Row};
+use support::flights::{self, OF_A_BATCH};
+use support::grpc;
+use support::local::runtime;
+use support::options::Options;
+use support::pair::{Sample, alternate};
+use support::server::{Server, TOKEN};
+use support::wrk::{self, Load};
+
+const PARTITIONS: u32 = 4;
+const AGAINST: &str = "bare door";
+
+fn main() {
+    if bare_door::was_asked_for() {
+        return;
+    }
+    wrk::find();
+    let options = Options::read();
+    let results = Results::of("door", &options);
+    let packs = flights::packs(&options, OF_A_BATCH);
+    let batch = flights::ndjson(&packs[0]);
+    let many = Load {
+        path: "/full",
+        headers: &[("Content-Type", "application/x-ndjson")],
+        body: &batch,
+        events: OF_A_BATCH as u64,
+        connections: 16,
+        seconds: if options.is_quick { 3 } else { 10 },
+    };
+    let brief_headers = [many.headers[0], ("Prefer", "return=minimal")];
+    let brief = Load { path: "/minimal", headers: &brief_headers, ..many };
+    let one_headers = [("Content-Type", "application/json")];
+    let one = Load { headers: &one_headers, body: &packs[0][0].value, events: 1, connections: 64, ..many };
+    let rows = [
+        ("HTTP append, 500 a request, 16 connections, sled", many, "≥ 0.6", "≤ 1.7"),
+        ("HTTP append, the same with minimal answers, sled", brief, "≥ 0.6", "≤ 1.7"),
+        ("HTTP append, single events, 64 connections, sled", one, "≥ 0.7; p99 ≤ 20 ms", ""),
+    ];
+    for (name, load, goal, cpu_goal) in rows {
+        if !options.wants(name) {
+            continue;
+        }
+        eprintln!("{name}");
+        let pairs = alternate(options.rounds(), || ours(&load), || bare(&load));
+        results.rates(Row { name, against: AGAINST, goal, cpu_goal }, &pairs);
+    }
+    let name = "gRPC AppendStream, 500 a request, 16 connections, sled";
+    if options.wants(name) {
+        eprintln!("{name}");
+        let request = grpc::request(&packs[0]);
+        let pairs = alternate(options.rounds(), || streams(&request, many.seconds), || bare(&many));
+        results.rates(Row { name, against: AGAINST, goal: "≥ 0.6", cpu_goal: "" }, &pairs);
+    }
+}
+
+fn streams(request: &AppendRequest, seconds: u64) -> Sample {
+    let folder = support::scratch();
+    let server = Server::headwater(&folder.path().join("data"), "ingest", &[]);
+    let runtime = runtime();
+    runtime.block_on(server.define(grpc::DATASET, PARTITIONS));
+    runtime.block_on(grpc::drive(&server, request, Duration::from_secs(1)));
+    runtime.block_on(grpc::drive(&server, request, Duration::from_secs(seconds)))
+}
+
+fn ours(load: &Load<'_>) -> Sample {
+    let folder = support::scratch();
+    let server = Server::headwater(&folder.path().join("data"), "ingest", &[]);
+    let path = runtime().block_on(server.define("flights", PARTITIONS));
+    let token = format!("Bearer {TOKEN}");
+    let mut headers = load.headers.to_vec();
+    headers.push(("Authorization", &token));
+    Load { path: &path, headers: &headers, ..*load }.drive(&server, folder.path())
+}
+
+fn bare(load: &Load<'_>) -> Sample {
+    let folder = support::scratch();
+    let server = Server::another(bare_door::NAME, &folder.path().join("log"));
+    load.drive(&server, folder.path())
+}
