@@ -24,8 +24,7 @@ const OPERATORS_MAX: usize = 128;
 
 static PARSER: LazyLock<QueryParser> = LazyLock::new(|| {
     let fields = &*OF_SPLITS;
-    let default_fields = vec![fields.event, fields.text];
-    let mut parser = QueryParser::new(fields.schema.clone(), default_fields, TokenizerManager::default());
+    let mut parser = QueryParser::new(fields.schema.clone(), vec![fields.text], TokenizerManager::default());
     parser.set_conjunction_by_default();
     parser
 });
