@@ -8,7 +8,7 @@ use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestam
 use bytes::Bytes;
 use tantivy::columnar::{Column, ColumnValues};
 use tantivy::schema::{TantivyDocument, Value};
-use tantivy::{DocAddress, DocSet, Index, ReloadPolicy, Searcher, TERMINATED};
+use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, TERMINATED};
 
 use super::bundle::{Bundle, Footer};
 use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
@@ -89,14 +89,22 @@ impl Segment {
         let weight = terms.weight(&self.searcher).map_err(failed)?;
         let reader = self.searcher.segment_reader(0);
         let mut documents = weight.scorer(reader, 1.0).map_err(failed)?;
-        let mut document = documents.doc();
-        if document < range.start {
-            document = documents.seek(range.start);
+        if documents.doc() < range.start {
+            documents.seek(range.start);
         }
-        while document != TERMINATED && document < range.end && found(document) {
-            document = documents.advance();
+        // A block at a time: each step of the whole condition by itself would be a virtual call.
+        let mut block = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
+        loop {
+            let filled = documents.fill_buffer(&mut block);
+            for &document in &block[..filled] {
+                if document >= range.end || !found(document) {
+                    return Ok(());
+                }
+            }
+            if filled < block.len() {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 }
 
