@@ -1,10 +1,12 @@
 //! Records on their way into the log: one buffer, in the encoding that the sled log stores.
 //!
 //! A record is encoded as: flags (1 byte); the key's length and bytes, if it has one; the zigzag
-//! difference of its arrival in milliseconds to the batch's first; the zigzag difference of its
-//! time to its arrival in microseconds, if they differ; the origin's partition and offset, if it
-//! has one; the headers' number and each one's name and value, if there are any; the value's length
-//! and bytes. Every integer is a LEB128 varint.
+//! difference of its arrival in milliseconds to the batch's first; if its time is not its arrival,
+//! the difference of the two in microseconds, as the zigzag difference to the last one that was
+//! written; if it has an origin, its partition and offset as zigzag differences to the last origin's
+//! partition and the offset after it; the headers' number and each one's name and value, if there are
+//! any; the value's length and bytes. Every integer is a LEB128 varint. Differences to the record
+//! before are small and alike, which is what compression feeds on.
 
 use bytes::{Buf, Bytes};
 
@@ -66,14 +68,25 @@ impl Batch {
 
     /// Decodes the records one by one; their bytes are slices of the batch's.
     pub fn records(&self) -> Records {
-        Records { bytes: self.bytes.clone(), left: self.count, base: self.first_arrival }
+        let (bytes, left, base) = (self.bytes.clone(), self.count, self.first_arrival);
+        Records { bytes, left, base, last: Last::default() }
     }
+}
+
+/// What differences are taken to.
+#[derive(Debug, Default)]
+struct Last {
+    lag: i64,
+    origin_partition: u32,
+    /// The offset after the last origin's.
+    origin_next: u64,
 }
 
 /// Encodes records into one buffer.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
     bytes: Vec<u8>,
+    last: Last,
     count: u32,
     arrivals: Option<(Timestamp, Timestamp)>,
 }
@@ -120,11 +133,15 @@ impl BatchBuilder {
         }
         varint::put(out, zigzag(arrival.millis() - first.millis()));
         if lag != 0 {
-            varint::put(out, zigzag(lag));
+            varint::put(out, zigzag(lag - self.last.lag));
+            self.last.lag = lag;
         }
-        if let Some(origin) = record.origin {
-            varint::put(out, u64::from(origin.partition.0));
-            varint::put(out, origin.offset.0);
+        if let Some(Origin { partition, offset }) = record.origin {
+            let step = i64::from(partition.0) - i64::from(self.last.origin_partition);
+            varint::put(out, zigzag(step));
+            varint::put(out, zigzag(offset.0.wrapping_sub(self.last.origin_next).cast_signed()));
+            self.last.origin_partition = partition.0;
+            self.last.origin_next = offset.0.wrapping_add(1);
         }
         if !record.headers.is_empty() {
             varint::put(out, record.headers.len() as u64);
@@ -149,6 +166,7 @@ pub struct Records {
     bytes: Bytes,
     left: u32,
     base: Timestamp,
+    last: Last,
 }
 
 impl Iterator for Records {
@@ -161,7 +179,7 @@ impl Iterator for Records {
                 .then(|| Err(Error::corrupt("the batch has bytes after its last record")));
         }
         self.left -= 1;
-        let record = decode(&mut self.bytes, self.base);
+        let record = decode(&mut self.bytes, self.base, &mut self.last);
         if record.is_none() {
             self.left = 0;
             self.bytes.clear();
@@ -174,19 +192,19 @@ impl Iterator for Records {
     }
 }
 
-fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
+fn decode(bytes: &mut Bytes, base: Timestamp, last: &mut Last) -> Option<Record> {
     let flags = bytes.try_get_u8().ok()?;
     let key = if flags & HAS_KEY != 0 { Some(take_bytes(bytes)?) } else { None };
     let arrival = base.millis().checked_add(unzigzag(varint::take(bytes)?))?;
     let arrival = Timestamp::from_millis(arrival)?;
-    let lag = if flags & HAS_TIME != 0 { unzigzag(varint::take(bytes)?) } else { 0 };
-    let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
-    let origin = if flags & HAS_ORIGIN != 0 {
-        let partition = Partition(u32::try_from(varint::take(bytes)?).ok()?);
-        Some(Origin { partition, offset: Offset(varint::take(bytes)?) })
+    let lag = if flags & HAS_TIME != 0 {
+        last.lag = last.lag.checked_add(unzigzag(varint::take(bytes)?))?;
+        last.lag
     } else {
-        None
+        0
     };
+    let time = Timestamp::from_micros(arrival.micros().checked_add(lag)?)?;
+    let origin = if flags & HAS_ORIGIN != 0 { Some(last.take_origin(bytes)?) } else { None };
     let mut headers = Vec::new();
     if flags & HAS_HEADERS != 0 {
         for _ in 0..varint::take(bytes)? {
@@ -196,6 +214,16 @@ fn decode(bytes: &mut Bytes, base: Timestamp) -> Option<Record> {
     }
     let value = take_bytes(bytes)?;
     Some(Record { key, value, arrival, time, origin, headers })
+}
+
+impl Last {
+    fn take_origin(&mut self, bytes: &mut Bytes) -> Option<Origin> {
+        let partition = i64::from(self.origin_partition).checked_add(unzigzag(varint::take(bytes)?))?;
+        self.origin_partition = u32::try_from(partition).ok()?;
+        let offset = self.origin_next.wrapping_add(unzigzag(varint::take(bytes)?).cast_unsigned());
+        self.origin_next = offset.wrapping_add(1);
+        Some(Origin { partition: Partition(self.origin_partition), offset: Offset(offset) })
+    }
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {

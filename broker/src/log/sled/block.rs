@@ -26,7 +26,8 @@ pub(super) const BLOCK_BYTES_MAX: usize = 256 << 10;
 /// The length of a header.
 pub(super) const HEADER_BYTES: usize = 70;
 
-const VERSION: u8 = 1;
+/// The format of headers and of the batches in payloads. Version 1 was never released.
+const VERSION: u8 = 2;
 const IS_LZ4: u8 = 1;
 const IS_SPARSE: u8 = 2;
 
