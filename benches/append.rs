@@ -29,7 +29,7 @@ fn main() {
     let packs = flights::packs(&options, DISTINCT * OF_A_BATCH);
     let lines: Vec<Bytes> = packs.iter().map(|pack| flights::ndjson(pack).into()).collect();
     let now = broker::time::SystemClock.now();
-    let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    let batches = flights::batches(&packs, now);
     if options.wants(DISK) {
         disk(&results, &flights::packs(&options, options.events(1_000_000, 500_000)));
     }
@@ -57,7 +57,7 @@ fn disk(results: &Results, packs: &[Vec<Flight>]) {
     let folder = local.folder.path().join("log");
     let empty = process::disk_bytes(&folder);
     let now = local.clock.now();
-    let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    let batches = flights::batches(packs, now);
     runtime.block_on(local.load(Stage::Raw, &batches));
     runtime.block_on(local.log.close()).expect("close the log");
     let count = (packs.len() * OF_A_BATCH) as f64;

@@ -26,7 +26,7 @@ fn main() {
     let packs = flights::packs(&options, count);
     let settings = ArchiveSettings::default();
     let now = broker::time::SystemClock.now();
-    let mut batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    let mut batches = flights::batches(&packs, now);
     // An event that arrived later closes the last object, which the clock would do otherwise.
     batches.push(flights::batch(&packs[0][..1], now + settings.object_age_max));
     let lines = raw_stages::object_lines(&packs, now);

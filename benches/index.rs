@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use broker::time::SystemClock;
 use broker::{Batch, Clock, Group, Offset, Partition, Place, Position, Stage};
-use indexer::store::{StoreSettings, open};
-use indexer::{Indexer, Limits, Parts};
+use indexer::{Indexer, Limits};
 use support::figures::{Results, Row};
 use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::{Local, flights_stream, runtime};
@@ -24,7 +24,6 @@ use tantivy::collector::Count;
 use tantivy::query::TermQuery;
 use tantivy::schema::IndexRecordOption;
 use tantivy::{Index, Term};
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 /// The events of a run in memory, and of the raw segments beside it.
@@ -43,7 +42,7 @@ fn main() {
     if options.wants(name) {
         eprintln!("{name}");
         let packs = flights::packs(&options, options.events(200_000, 100_000));
-        let batches = batches(&packs);
+        let batches = flights::batches(&packs, SystemClock.now());
         let pairs = alternate(rounds, || segments(&batches), || raw_segments(&packs));
         let against = "raw single segments, typed, in memory";
         results.rates(Row { name, against, goal: "≥ 0.8", cpu_goal: "" }, &pairs);
@@ -52,31 +51,12 @@ fn main() {
     if options.wants(name) {
         eprintln!("{name}");
         let packs = flights::packs(&options, options.events(3_000_000, 500_000));
-        let batches = batches(&packs);
+        let batches = flights::batches(&packs, SystemClock.now());
         let pairs = alternate(rounds, || splits(&batches), || raw_stages::index(&packs));
         let against = "raw single segments, typed, built once";
         results.rates(Row { name, against, goal: "", cpu_goal: "≤ 2.5" }, &pairs);
         disk(&results, &packs, &batches);
     }
-}
-
-fn batches(packs: &[Vec<Flight>]) -> Vec<Batch> {
-    let now = broker::time::SystemClock.now();
-    packs.iter().map(|pack| flights::batch(pack, now)).collect()
-}
-
-/// An index of a log, and a clock that never makes it publish.
-fn indexer(local: &Local, limits: Limits) -> Arc<Indexer> {
-    let url = local.folder.path().join("objects").display().to_string();
-    Indexer::new(Parts {
-        log: local.log.clone(),
-        catalog: local.catalog.clone(),
-        clock: local.clock.clone(),
-        objects: open(&StoreSettings { url, ..StoreSettings::default() }).expect("open the objects"),
-        cache_directory: local.folder.path().join("cache"),
-        shutdown: CancellationToken::new(),
-        limits,
-    })
 }
 
 /// A sink driven by hand takes the events, and one question makes them searchable.
@@ -93,7 +73,7 @@ fn segments(batches: &[Batch]) -> Sample {
         staged_bytes_max: usize::MAX,
         ..Limits::default()
     };
-    let indexer = indexer(&local, limits);
+    let indexer = local.indexer(limits);
     let events = batches.len() * OF_A_BATCH;
     let sample = Sample::of(events, || runtime.block_on(search_all(&local, &indexer)));
     runtime.block_on(local.log.close()).expect("close the log");
@@ -161,7 +141,7 @@ fn published(batches: &[Batch]) -> (Sample, u64) {
     let local = runtime.block_on(Local::open(flights_stream(1)));
     runtime.block_on(local.load(Stage::Processed, batches));
     let limits = Limits { split_events_max: SPLIT_EVENTS, ..Limits::default() };
-    let indexer = indexer(&local, limits);
+    let indexer = local.indexer(limits);
     let events = batches.len() * OF_A_BATCH;
     let end = [Offset((events - SPLIT_EVENTS + 1) as u64)];
     let mut published = 0;

@@ -8,7 +8,7 @@ mod support;
 use std::time::Duration;
 
 use broker::log::kafka::{KafkaLog, KafkaOptions};
-use broker::{Batch, Group, Router, Stage};
+use broker::{Group, Router, Stage};
 use support::figures::{Results, Row};
 use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::{Local, flights_stream, runtime};
@@ -94,7 +94,7 @@ fn router(brokers: &str, packs: &[Vec<Flight>]) -> Sample {
         let log = KafkaLog::open(KafkaOptions::at(brokers)).await.expect("open the log");
         let local = Local::on(log, draft, support::scratch()).await;
         let now = local.clock.now();
-        let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+        let batches = flights::batches(packs, now);
         local.load(Stage::Raw, &batches).await;
         Local { look_every: LOOK_EVERY, ..local }
     });

@@ -10,10 +10,9 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
-use broker::{Batch, Group, Stage};
+use broker::{Group, Stage};
 use bytes::Bytes;
-use indexer::store::{StoreSettings, open};
-use indexer::{Indexer, Limits, Parts};
+use indexer::Limits;
 use serde_json::Value;
 use support::figures::{Results, Row};
 use support::flights::{self, Flight};
@@ -27,7 +26,6 @@ use tantivy::query::{BooleanQuery, Query, RangeQuery, TermQuery};
 use tantivy::schema::{IndexRecordOption, TantivyDocument};
 use tantivy::{Order, Searcher, Term};
 use tokio::runtime::Runtime;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 const PARTITIONS: u32 = 4;
@@ -177,18 +175,9 @@ impl Ours {
     async fn build(packs: &[Vec<Flight>]) -> Self {
         let local = Local::open(flights_stream(PARTITIONS)).await;
         let now = local.clock.now();
-        let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+        let batches = flights::batches(packs, now);
         local.load(Stage::Processed, &batches).await;
-        let url = local.folder.path().join("objects").display().to_string();
-        let indexer = Indexer::new(Parts {
-            log: local.log.clone(),
-            catalog: local.catalog.clone(),
-            clock: local.clock.clone(),
-            objects: open(&StoreSettings { url, ..StoreSettings::default() }).expect("open the objects"),
-            cache_directory: local.folder.path().join("cache"),
-            shutdown: CancellationToken::new(),
-            limits: Limits { split_age_max: SPLIT_AGE, ..Limits::default() },
-        });
+        let indexer = local.indexer(Limits { split_age_max: SPLIT_AGE, ..Limits::default() });
         let ends = local.ends(Stage::Processed).await;
         local.work((Stage::Processed, Group::INDEX), indexer.sink(), &ends).await;
         Self { router: indexer.router(), _local: local }

@@ -32,7 +32,7 @@ fn main() {
     let packs = flights::packs(&options, count);
     let lines: Vec<Vec<u8>> = packs.iter().map(|pack| flights::ndjson(pack)).collect();
     let now = broker::time::SystemClock.now();
-    let batches: Vec<Batch> = packs.iter().map(|pack| flights::batch(pack, now)).collect();
+    let batches = flights::batches(&packs, now);
     let rounds = options.rounds();
 
     let name = "router, identity, sled";

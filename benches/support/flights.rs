@@ -117,6 +117,11 @@ pub(crate) fn batch(flights: &[Flight], arrival: Timestamp) -> Batch {
     Batch::of(&records).expect("a pack has flights")
 }
 
+/// The batches that a door makes of packs, one of each.
+pub(crate) fn batches(packs: &[Vec<Flight>], arrival: Timestamp) -> Vec<Batch> {
+    packs.iter().map(|pack| batch(pack, arrival)).collect()
+}
+
 fn generated(count: usize) -> impl Iterator<Item = Flight> {
     let mut random = StdRng::seed_from_u64(SEED);
     let first = NaiveDate::from_ymd_opt(2001, 1, 1).expect("a day");

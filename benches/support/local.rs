@@ -10,6 +10,8 @@ use broker::{
     Append, Batch, Catalog, Checkpoint, Clock, Group, Log, Offset, Partition, Place, Selection, Sink, Stage,
     Worker,
 };
+use indexer::store::{StoreSettings, open};
+use indexer::{Indexer, Limits, Parts};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +53,20 @@ pub(crate) fn runtime() -> tokio::runtime::Runtime {
 }
 
 impl Local {
+    /// An index of the log, in the same folder.
+    pub(crate) fn indexer(&self, limits: Limits) -> Arc<Indexer> {
+        let url = self.folder.path().join("objects").display().to_string();
+        Indexer::new(Parts {
+            log: self.log.clone(),
+            catalog: self.catalog.clone(),
+            clock: self.clock.clone(),
+            objects: open(&StoreSettings { url, ..StoreSettings::default() }).expect("open the objects"),
+            cache_directory: self.folder.path().join("cache"),
+            shutdown: CancellationToken::new(),
+            limits,
+        })
+    }
+
     /// A log on sled in a new folder.
     pub(crate) async fn open(draft: Draft) -> Self {
         let folder = scratch();
