@@ -215,7 +215,6 @@ impl Sink for Router {
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
-        self.counts.tell();
         self.counts.flush();
         self.reached.merge(upto);
         if self.changes.has_changed().unwrap_or(false) {

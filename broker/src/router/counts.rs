@@ -29,11 +29,10 @@ impl Counts {
         sum.rejected += routed.rejected;
     }
 
-    /// What is staged is part of the commit that comes next.
+    /// Tells what the last commit held; what is staged is part of the one that comes next.
     pub(super) fn flush(&mut self) {
-        for (stream, routed) in self.staged.drain() {
-            self.flushed.insert(stream, routed);
-        }
+        self.tell();
+        self.flushed = std::mem::take(&mut self.staged);
     }
 
     /// Tells what the last commit held.

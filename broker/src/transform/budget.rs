@@ -17,16 +17,15 @@ pub(super) const MEMORY_BYTES_MAX: u64 = 128 << 20;
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 thread_local! {
-    /// The counters of this thread; none where the allocator does not offer them.
-    static COUNTERS: Option<(ThreadLocal<u64>, ThreadLocal<u64>)> =
-        allocatedp::read().and_then(|allocated| Ok((allocated, deallocatedp::read()?))).ok();
+    /// What this thread has allocated, and what it has freed, in bytes.
+    static COUNTERS: (ThreadLocal<u64>, ThreadLocal<u64>) = allocatedp::read()
+        .and_then(|allocated| Ok((allocated, deallocatedp::read()?)))
+        .expect("the allocator is built with its counters");
 }
 
 /// Bytes that this thread has allocated and not freed; wraps where it freed what others allocated.
 fn held_bytes() -> u64 {
-    COUNTERS.with(|counters| {
-        counters.as_ref().map_or(0, |(allocated, freed)| allocated.get().wrapping_sub(freed.get()))
-    })
+    COUNTERS.with(|(allocated, freed)| allocated.get().wrapping_sub(freed.get()))
 }
 
 /// Counts the steps and the memory of one run, so that it ends.
