@@ -159,21 +159,18 @@ struct Put {
 impl Put {
     fn run(&self, payload: &PutPayload, replace: bool) -> object_store::Result<PutResult> {
         let (file, staging) = self.create_staged().map_err(generic)?;
-        let put = write(file, payload).and_then(|()| self.name(&staging, replace));
-        if put.is_err() || !replace {
+        let named = write(file, payload).and_then(|()| self.name(&staging, replace));
+        if named.is_err() || !replace {
             // What cannot be removed now is removed when the folder is opened next.
             fs::remove_file(&staging).unwrap_or_default();
         }
-        match put {
-            Ok(()) => sync_folders(&self.root, &self.path).map_err(generic)?,
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                sync_object(&self.root, &self.path).map_err(generic)?;
-                let path = self.location.to_string();
-                return Err(object_store::Error::AlreadyExists { path, source: error.into() });
+        match named.map_err(generic)? {
+            Named::Ours => Ok(PutResult { e_tag: None, version: None }),
+            Named::Taken => {
+                let (path, source) = (self.location.to_string(), io::Error::from(ErrorKind::AlreadyExists));
+                Err(object_store::Error::AlreadyExists { path, source: source.into() })
             }
-            Err(error) => return Err(generic(error)),
         }
-        Ok(PutResult { e_tag: None, version: None })
     }
 
     /// A new file that no other put uses, in this process or another, and that listings leave out
@@ -189,14 +186,12 @@ impl Put {
         }
     }
 
-    fn name(&self, staging: &FilePath, replace: bool) -> io::Result<()> {
+    /// Names the staged file, and syncs the name, whoever gave it. A delete may take away the folder
+    /// or the object that stood in the way at any moment; then all is tried again.
+    fn name(&self, staging: &FilePath, replace: bool) -> io::Result<Named> {
         let mut attempt = 1;
         loop {
-            let named = self.path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| {
-                if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) }
-            });
-            match named {
-                // The folder was empty, and a delete of another object took it away.
+            match self.try_name(staging, replace) {
                 Err(error) if error.kind() == ErrorKind::NotFound && attempt < NAMING_ATTEMPTS_MAX => {
                     attempt += 1;
                 }
@@ -204,6 +199,35 @@ impl Put {
             }
         }
     }
+
+    fn try_name(&self, staging: &FilePath, replace: bool) -> io::Result<Named> {
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).map_err(|error| match error.kind() {
+                // Another put made the folder and a delete removed it before it was looked at.
+                ErrorKind::AlreadyExists => io::Error::new(ErrorKind::NotFound, error),
+                _ => error,
+            })?;
+        }
+        let named =
+            if replace { fs::rename(staging, &self.path) } else { fs::hard_link(staging, &self.path) };
+        match named {
+            Ok(()) => match sync_folders(&self.root, &self.path) {
+                // Whoever removed the folder had removed the object: it was put, and is gone.
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Named::Ours),
+                synced => synced.map(|()| Named::Ours),
+            },
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                sync_object(&self.root, &self.path).map(|()| Named::Taken)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Whose object has the name.
+enum Named {
+    Ours,
+    Taken,
 }
 
 fn write(mut file: File, payload: &PutPayload) -> io::Result<()> {

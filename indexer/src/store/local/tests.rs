@@ -63,7 +63,7 @@ async fn puts_and_deletes_in_one_folder_do_not_hinder_each_other() {
     let objects = LocalObjects::open(folder.path()).unwrap();
     let work = async |name: &str| {
         let path = Path::from(format!("a/b/{name}"));
-        for _ in 0..50 {
+        for _ in 0..100 {
             objects.put_opts(&path, "1".into(), PutMode::Create.into()).await.unwrap();
             objects.delete(&path).await.unwrap();
         }
@@ -71,6 +71,37 @@ async fn puts_and_deletes_in_one_folder_do_not_hinder_each_other() {
     tokio::join!(work("x"), work("y"), work("z"));
     assert!(!folder.path().join("a").exists());
     assert!(folder.path().join(STAGING).exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_puts_that_race_with_deletes_each_is_told_what_happened() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = LocalObjects::open(folder.path()).unwrap();
+    let path = Path::from("a/b/one");
+    let work = async || {
+        for _ in 0..100 {
+            match objects.put_opts(&path, "1".into(), PutMode::Create.into()).await {
+                Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+            match objects.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    tokio::join!(work(), work(), work());
+    assert_eq!(names(&objects).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_file_where_a_folder_has_to_be_is_an_error_and_not_a_taken_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects = LocalObjects::open(folder.path()).unwrap();
+    objects.put(&Path::from("a"), "1".into()).await.unwrap();
+    let refused = objects.put_opts(&Path::from("a/b"), "2".into(), PutMode::Create.into()).await;
+    assert!(matches!(refused, Err(object_store::Error::Generic { .. })), "{refused:?}");
+    assert_eq!(names(&objects).await, ["a"]);
 }
 
 #[tokio::test]
