@@ -1,5 +1,7 @@
 //! One port for HTTP/1.1, HTTP/2 and gRPC, with every limit of a connection set.
 
+mod patience;
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
@@ -25,6 +27,7 @@ use uuid::Uuid;
 
 use crate::config::Limits;
 use crate::supervise::Connections;
+use patience::{HeadTimer, Patience, watch};
 
 /// Requests that one HTTP/2 connection may have open at once.
 const STREAMS_MAX: u32 = 256;
@@ -129,12 +132,11 @@ fn serve(
             Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {}))
         }
     });
-    let builder = builder(&limits);
     async move {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "set nodelay");
         }
-        // The builder's timer begins with the first byte only.
+        // hyper's timer begins with the first byte only.
         let mut byte = [0];
         let first = tokio::time::timeout(limits.header_time_max.0, stream.peek(&mut byte));
         tokio::select! {
@@ -142,6 +144,9 @@ fn serve(
             () = stop.cancelled() => return,
             first = first => if !matches!(first, Ok(Ok(1))) { return },
         }
+        let patience = Patience { idle: limits.idle_time_max.0, headers: limits.header_time_max.0 };
+        let (stream, timer) = watch(stream, patience);
+        let builder = builder(&limits, timer);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
@@ -157,13 +162,14 @@ fn serve(
     }
 }
 
-fn builder(limits: &Limits) -> Builder<TokioExecutor> {
+fn builder(limits: &Limits, timer: HeadTimer) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // Room for headers above the limit, so that they can be refused with a reason.
     let header_bytes = limits.header_bytes_max.bytes().saturating_mul(2).max(16 << 10);
     builder
         .http1()
-        .timer(TokioTimer::new())
+        .timer(timer)
+        // The timer knows better.
         .header_read_timeout(limits.header_time_max.0)
         .max_buf_size(header_bytes);
     builder

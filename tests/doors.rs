@@ -253,13 +253,49 @@ async fn slow_and_greedy_clients_are_told_their_limit() {
 #[tokio::test]
 async fn a_connection_on_which_no_headers_come_is_closed() {
     let folder = tempfile::tempdir().unwrap();
-    let launch = Launch::local(folder.path()).set("HEADWATER_LIMITS__HEADER_TIME_MAX", "1s");
+    let launch = Launch::local(folder.path())
+        .set("HEADWATER_LIMITS__HEADER_TIME_MAX", "1s")
+        .set("HEADWATER_LIMITS__IDLE_TIME_MAX", "1h");
     let server = launch.start().await;
     for beginning in ["", "GET / HTTP/1.1\r\nhost:"] {
         let mut answer = String::new();
         dial(&server, beginning).read_to_string(&mut answer).unwrap();
         assert_eq!(answer, "", "{beginning}");
     }
+}
+
+#[tokio::test]
+async fn a_connection_stays_open_between_requests_for_its_idle_time() {
+    let request = "GET /healthz HTTP/1.1\r\nhost: here\r\n\r\n";
+    let read_answer = |connection: &mut std::net::TcpStream| {
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"alive\n") {
+            let mut byte = [0];
+            connection.read_exact(&mut byte).unwrap();
+            answer.extend(byte);
+        }
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let header_time = Duration::from_millis(500);
+    let launch = Launch::local(folder.path())
+        .set("HEADWATER_LIMITS__HEADER_TIME_MAX", "500ms")
+        .set("HEADWATER_LIMITS__IDLE_TIME_MAX", "1h");
+    let server = launch.start().await;
+    let mut connection = dial(&server, request);
+    read_answer(&mut connection);
+    tokio::time::sleep(header_time * 3).await;
+    connection.write_all(request.as_bytes()).unwrap();
+    read_answer(&mut connection);
+    connection.write_all(b"GET /healthz HTTP/1.1\r\nhost:").unwrap();
+    assert_eq!(connection.read_to_end(&mut Vec::new()).unwrap(), 0, "headers that stop coming end it");
+    drop(server);
+
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::local(folder.path()).set("HEADWATER_LIMITS__IDLE_TIME_MAX", "500ms");
+    let server = launch.start().await;
+    let mut connection = dial(&server, request);
+    read_answer(&mut connection);
+    assert_eq!(connection.read_to_end(&mut Vec::new()).unwrap(), 0, "no request comes");
 }
 
 #[tokio::test]

@@ -72,6 +72,8 @@ pub(crate) struct Limits {
     pub(crate) header_bytes_max: Size,
     /// Until a request's headers have come.
     pub(crate) header_time_max: Span,
+    /// How long an HTTP/1 connection stays open without a request.
+    pub(crate) idle_time_max: Span,
     /// Until a request's body has come.
     pub(crate) body_time_max: Span,
 }
@@ -87,6 +89,7 @@ impl Default for Limits {
             in_flight_bytes_max: Size::mib(256),
             header_bytes_max: Size::kib(64),
             header_time_max: Span::seconds(10),
+            idle_time_max: Span::seconds(75),
             body_time_max: Span::seconds(30),
         }
     }
