@@ -15,7 +15,7 @@ use proto::v1::record_result::Result as Outcome;
 use proto::v1::streams_client::StreamsClient;
 use proto::v1::{
     AppendRequest, AppendResponse, CountRequest, CreateStreamRequest, Event, ExportRequest, Filter,
-    FollowRequest, NewRecord, Position, Positions, QueryRequest,
+    FollowRequest, HistogramRequest, NewRecord, Position, Positions, QueryRequest,
 };
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
@@ -118,6 +118,9 @@ async fn batches_are_appended_queried_and_followed_on_the_port_of_http() {
         let events: Vec<_> = followed.take(wanted.len() - first).map(Result::unwrap).collect().await;
         assert_eq!(text(&events), wanted[first..], "{name}");
     }
+    let histogram = HistogramRequest { filter: filter(), interval: "1d".to_owned() };
+    let histogram = events.histogram(histogram).await.unwrap().into_inner();
+    assert_eq!(histogram.buckets.iter().map(|day| day.count).sum::<u64>(), wanted.len() as u64);
     let over_http = server.get("/api/v1/streams/things/1/events/count").await;
     assert_eq!(over_http["count"], wanted.len());
 }

@@ -15,7 +15,7 @@ use proto::v1;
 use tonic::{Request, Response, Status};
 
 use crate::index::Indexer;
-use crate::query::{Asked, Query};
+use crate::query::{Asked, Bucket, Interval, Query};
 use crate::split::{Event, Order};
 
 /// The service.
@@ -60,6 +60,17 @@ impl Events {
         Ok(v1::CountResponse { count, complete_through_micros: complete_through.micros() })
     }
 
+    async fn histogram_of(&self, request: v1::HistogramRequest) -> Result<v1::HistogramResponse> {
+        let interval = Interval::parse(&request.interval)?;
+        let query = self.query_of(request.filter, false).await?;
+        let (buckets, complete_through) = self.indexer.histogram(&query, interval).await?;
+        let bucket = |bucket: Bucket| v1::Bucket { start_micros: bucket.start.micros(), count: bucket.count };
+        Ok(v1::HistogramResponse {
+            buckets: buckets.into_iter().map(bucket).collect(),
+            complete_through_micros: complete_through.micros(),
+        })
+    }
+
     async fn exported(&self, request: v1::ExportRequest) -> Result<EventStream> {
         let query = self.query_of(request.filter, request.descending).await?;
         let pages = self.indexer.export(query).await?;
@@ -76,6 +87,13 @@ impl v1::events_server::Events for Events {
 
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
         self.counted(request.into_inner()).await.map(Response::new).map_err(status)
+    }
+
+    async fn histogram(
+        &self,
+        request: Request<v1::HistogramRequest>,
+    ) -> Result<Response<v1::HistogramResponse>, Status> {
+        self.histogram_of(request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type ExportStream = EventStream;

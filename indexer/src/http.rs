@@ -24,6 +24,7 @@ pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
     Router::new()
         .route("/api/v1/streams/{dataset}/{version}/events", get(events::page))
         .route("/api/v1/streams/{dataset}/{version}/events/count", get(events::count))
+        .route("/api/v1/streams/{dataset}/{version}/events/histogram", get(events::histogram))
         .route("/api/v1/streams/{dataset}/{version}/events/export", get(events::export))
         .route("/streams/{dataset}/{version}/events", get(contract::events))
         .with_state(indexer)

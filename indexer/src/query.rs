@@ -3,6 +3,7 @@
 //! Every answer is ordered by (timestamp, partition, offset), and that triple is the cursor.
 
 mod cursor;
+mod histogram;
 mod parse;
 mod search;
 mod snapshot;
@@ -19,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::index::{Indexer, blocking};
 use crate::split::{Event, Order, Position, Take, Terms};
 
+pub(crate) use histogram::{Bucket, Interval};
 pub(crate) use parse::{Bounds, day};
 pub(crate) use snapshot::Snapshot;
 
@@ -100,6 +102,18 @@ impl Indexer {
         Ok((count, snapshot.complete_through))
     }
 
+    /// How many events there are in each interval that has any, and through when that is complete.
+    pub(crate) async fn histogram(
+        &self,
+        query: &Query,
+        interval: Interval,
+    ) -> Result<(Vec<Bucket>, Timestamp)> {
+        let _permit = permit(&self.queries, "queries")?;
+        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
+        let buckets = snapshot.histogram(query, interval).await?;
+        Ok((buckets, snapshot.complete_through))
+    }
+
     /// Every event, page after page of one snapshot. The first page is read before this returns, so
     /// that what fails at once is an answer and not a broken stream.
     pub(crate) async fn export(
@@ -156,6 +170,12 @@ impl Snapshot {
     pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
         let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
         blocking(move || search.count(&pieces)).await
+    }
+
+    /// The intervals that hold events, in order of time.
+    pub(crate) async fn histogram(&self, query: &Query, interval: Interval) -> Result<Vec<Bucket>> {
+        let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        blocking(move || search.histogram(&pieces, interval)).await
     }
 
     /// The events from number `start`, counted from 0, and how many there are in all. Oldest first.

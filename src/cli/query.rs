@@ -50,6 +50,9 @@ pub(crate) struct Query {
     /// Prints the number of events instead
     #[arg(long, conflicts_with = "format")]
     count: bool,
+    /// Prints the number of events in each interval that has any, such as 15m, 1h or 7d, instead
+    #[arg(long, value_name = "INTERVAL", conflicts_with_all = ["all", "count", "format", "limit", "order"])]
+    histogram: Option<String>,
     /// How to print them
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -70,6 +73,9 @@ impl Query {
         let client = Client::new(settings)?;
         if self.count {
             return output::line(&self.count(&client).await?.to_string());
+        }
+        if let Some(interval) = &self.histogram {
+            return self.histogram(&client, interval).await;
         }
         if self.all {
             return self.export(&client).await;
@@ -93,6 +99,7 @@ impl Query {
             limit: 100,
             all: false,
             count: false,
+            histogram: None,
             format: Format::Table,
         }
     }
@@ -115,6 +122,30 @@ impl Query {
         let answer: Answer = client.get(&path, &self.filter()).await?;
         tell_what_is_missing(answer.complete_through, began);
         Ok(answer.count)
+    }
+
+    async fn histogram(&self, client: &Client, interval: &str) -> Result<(), Failure> {
+        #[derive(Deserialize)]
+        struct Answer {
+            buckets: Vec<Bucket>,
+            complete_through: Timestamp,
+        }
+        #[derive(Deserialize)]
+        struct Bucket {
+            start: String,
+            count: u64,
+        }
+        let began = SystemClock.now();
+        let path = format!("{}/events/histogram", path(&self.stream));
+        let mut query = self.filter();
+        query.push(("interval", interval.to_owned()));
+        let answer: Answer = client.get(&path, &query).await?;
+        tell_what_is_missing(answer.complete_through, began);
+        let mut table = output::Table::new(["start", "count"]);
+        for Bucket { start, count } in answer.buckets {
+            table.row(vec![start, count.to_string()]);
+        }
+        table.print()
     }
 
     /// The events, page by page, up to the limit.

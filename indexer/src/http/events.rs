@@ -1,4 +1,5 @@
-//! `/api/v1/streams/{dataset}/{version}/events`: a page, a count, an export. Parameters are checked
+//! `/api/v1/streams/{dataset}/{version}/events`: a page, a count, a histogram, an
+//! export. Parameters are checked
 //! strictly: one that is not known is refused by name.
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use serde::Serialize;
 use super::Refusal;
 use super::json::{EventJson, lines};
 use crate::index::{Indexer, blocking};
-use crate::query::{Asked, Query};
+use crate::query::{Asked, Bucket, Interval, Query};
 use crate::split::Order;
 
 type StreamPath = std::result::Result<Path<(String, String)>, PathRejection>;
@@ -33,6 +34,18 @@ struct PageJson<'a> {
 struct CountJson {
     count: u64,
     complete_through: Timestamp,
+}
+
+#[derive(Serialize)]
+struct HistogramJson {
+    buckets: Vec<BucketJson>,
+    complete_through: Timestamp,
+}
+
+#[derive(Serialize)]
+struct BucketJson {
+    start: Timestamp,
+    count: u64,
 }
 
 pub(super) async fn page(
@@ -63,6 +76,19 @@ pub(super) async fn count(
     let query = query(&indexer, path, parameters).await?;
     let (count, complete_through) = indexer.count(&query).await?;
     Ok(answer("application/json", json(&CountJson { count, complete_through })?.into()))
+}
+
+pub(super) async fn histogram(
+    State(indexer): State<Arc<Indexer>>,
+    path: StreamPath,
+    uri: Uri,
+) -> Result<Response, Refusal> {
+    let mut parameters = parameters(&uri, &["from", "to", "q", "key", "interval"])?;
+    let interval = Interval::parse(&parameters.remove("interval").unwrap_or_default())?;
+    let query = query(&indexer, path, parameters).await?;
+    let (buckets, complete_through) = indexer.histogram(&query, interval).await?;
+    let buckets = buckets.into_iter().map(|Bucket { start, count }| BucketJson { start, count }).collect();
+    Ok(answer("application/json", json(&HistogramJson { buckets, complete_through })?.into()))
 }
 
 /// A failure in the middle breaks the transfer off, so that a short file is never taken for a whole

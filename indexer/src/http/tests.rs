@@ -74,6 +74,36 @@ async fn counts_and_newest_first() {
 }
 
 #[tokio::test]
+async fn a_histogram_counts_the_intervals_that_hold_events() {
+    let bench = bench().await;
+    let (_, days) = json_of(&bench, &format!("{EVENTS}/histogram?interval=1d")).await;
+    let day = |start: &str, count: u64| json!({"start": start, "count": count});
+    let both = json!([day("2001-01-01T00:00:00Z", 2), day("2001-01-02T00:00:00Z", 10)]);
+    assert_eq!(days, json!({"buckets": both, "complete_through": "2001-01-01T01:00:00Z"}));
+    let (_, hours) = json_of(&bench, &format!("{EVENTS}/histogram?interval=1h&q=n:1&to=2001-01-01")).await;
+    assert_eq!(hours["buckets"], json!([day("2001-01-01T00:00:00Z", 1), day("2001-01-01T23:00:00Z", 1)]));
+    let (_, none) = json_of(&bench, &format!("{EVENTS}/histogram?interval=1h&key=b")).await;
+    assert_eq!(none["buckets"], json!([]));
+}
+
+#[tokio::test]
+async fn a_histogram_of_too_many_intervals_is_refused() {
+    let bench = Bench::new(Limits::default()).await;
+    let records: Vec<_> = (0..=10_000).map(|n| bench.record(n, None, "{\"n\":1}")).collect();
+    bench.append(Stage::Processed, 1, &records).await;
+    for (query, status) in [
+        ("interval=1s", StatusCode::BAD_REQUEST),
+        ("interval=1s&q=n:1", StatusCode::BAD_REQUEST),
+        ("interval=2s&q=n:1", StatusCode::OK),
+    ] {
+        let response = get(&bench.indexer, &format!("{EVENTS}/histogram?{query}")).await;
+        assert_eq!(response.status(), status, "{query}");
+        let field = response.extensions().get::<Problem>().and_then(|problem| problem.field.as_deref());
+        assert_eq!(field, (status != StatusCode::OK).then_some("interval"), "{query}");
+    }
+}
+
+#[tokio::test]
 async fn an_export_is_one_event_a_line() {
     let bench = Bench::new(Limits { page_events_max: 3, ..Limits::default() }).await;
     let records: Vec<_> = (0..10).map(|n| bench.record(n, None, &format!("{{\"n\":\n{n}}}"))).collect();
@@ -114,6 +144,9 @@ async fn wrong_parameters_are_refused_by_name() {
         ("?frm=2001-01-02", "frm"),
         ("?limit=1&limit=2", "limit"),
         ("/count?limit=1", "limit"),
+        ("/histogram", "interval"),
+        ("/histogram?interval=1", "interval"),
+        ("/histogram?interval=1h&order=asc", "order"),
         ("/export?cursor=x", "cursor"),
     ] {
         let response = get(&bench.indexer, &format!("{EVENTS}{query}")).await;

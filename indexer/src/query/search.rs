@@ -30,7 +30,7 @@ impl Piece {
         }
     }
 
-    fn position(&self, document: u32) -> Position {
+    pub(super) fn position(&self, document: u32) -> Position {
         match self {
             Piece::Run(run) => run.position(document as usize),
             Piece::Split(split) => split.position(document),
@@ -45,7 +45,7 @@ impl Piece {
     }
 
     /// The first document that `is_past` holds for; it holds for all after that.
-    fn partition_point(&self, is_past: impl Fn(Position) -> bool) -> u32 {
+    pub(super) fn partition_point(&self, is_past: impl Fn(Position) -> bool) -> u32 {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;
@@ -76,6 +76,26 @@ impl Piece {
                         Order::Ascending => range.filter(has_key).take(take.limit).collect(),
                         Order::Descending => range.rev().filter(has_key).take(take.limit).collect(),
                     })
+                }
+            },
+        }
+    }
+
+    /// Calls `found` with the matching documents of `range`, rising, while it answers true.
+    pub(super) fn each(
+        &self,
+        terms: &Terms,
+        mut range: Range<u32>,
+        mut found: impl FnMut(u32) -> bool,
+    ) -> Result<()> {
+        match self {
+            Piece::Split(split) => split.segment().each(terms, range, found),
+            Piece::Run(run) => match terms.key_only() {
+                None => run.segment()?.each(terms, range, found),
+                Some(key) => {
+                    let has_key = |index: u32| run.entries()[index as usize].record.key.as_ref() == Some(key);
+                    range.all(|index| !has_key(index) || found(index));
+                    Ok(())
                 }
             },
         }
@@ -208,7 +228,7 @@ impl Search {
     }
 
     /// The documents of a piece within the bounds and past the cursor.
-    fn range(&self, piece: &Piece, order: Order) -> Range<u32> {
+    pub(super) fn range(&self, piece: &Piece, order: Order) -> Range<u32> {
         let Bounds { from, to } = self.bounds;
         let mut start = piece.partition_point(|position| position.time >= from);
         let mut end = piece.partition_point(|position| position.time > to);

@@ -155,6 +155,15 @@ async fn check(indexer: &Indexer, bench: &Bench, case: &Case, limit: usize) {
     let found: Vec<_> = found.iter().map(|(position, value)| (*position, value.as_str())).collect();
     assert_eq!(found, wanted, "{:?}", case.asked);
     assert_eq!(indexer.count(&query).await.unwrap().0, wanted.len() as u64, "{:?}", case.asked);
+    let (buckets, through) = indexer.histogram(&query, Interval::parse("5h").unwrap()).await.unwrap();
+    assert_eq!(through, bench.indexer.clock.now());
+    let mut counts = std::collections::BTreeMap::new();
+    for event in &case.wanted {
+        let micros = event.position.time.micros();
+        *counts.entry(micros - micros.rem_euclid(5 * 3_600_000_000)).or_default() += 1;
+    }
+    let buckets: Vec<(i64, u64)> = buckets.iter().map(|it| (it.start.micros(), it.count)).collect();
+    assert_eq!(buckets, counts.into_iter().collect::<Vec<_>>(), "{:?}", case.asked);
     let exported: Vec<Vec<Event>> = indexer.export(query).await.unwrap().try_collect().await.unwrap();
     assert_eq!(exported.concat().len(), wanted.len(), "{:?}", case.asked);
 }

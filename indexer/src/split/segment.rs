@@ -81,7 +81,12 @@ impl Segment {
     }
 
     /// Calls `found` with the matching documents of `range`, rising, while it answers true.
-    fn each(&self, terms: &Terms, range: Range<u32>, mut found: impl FnMut(u32) -> bool) -> Result<()> {
+    pub(crate) fn each(
+        &self,
+        terms: &Terms,
+        range: Range<u32>,
+        mut found: impl FnMut(u32) -> bool,
+    ) -> Result<()> {
         if range.is_empty() {
             return Ok(());
         }
