@@ -11,10 +11,12 @@ pub(crate) mod local;
 pub(crate) mod options;
 pub(crate) mod pair;
 pub(crate) mod process;
+pub(crate) mod questions;
 pub(crate) mod raw_index;
 pub(crate) mod raw_kafka;
 pub(crate) mod raw_log;
 pub(crate) mod raw_stages;
+pub(crate) mod searchable;
 pub(crate) mod server;
 pub(crate) mod wrk;
 
