@@ -1,7 +1,7 @@
 //! The whole binary beside OpenSearch with the same events on the same machine, through HTTP: what it
 //! costs to index them, and how long questions take. Ours has everything on (log, router, archive,
 //! index), which the other has not; the other may still have segments to merge when its time is taken.
-//! Needs an OpenSearch that `HEADWATER_BENCH_OPENSEARCH` names: `eval "$(scripts/opensearch env)"`.
+//! Needs an OpenSearch that `BENCH_OPENSEARCH_URL` names: `eval "$(scripts/opensearch env)"`.
 //! `cargo bench --bench opensearch -- [--quick]`
 
 mod support;
@@ -124,8 +124,8 @@ struct Peer {
 impl Peer {
     #[allow(clippy::disallowed_methods, reason = "the driver is told by the environment where it runs")]
     fn find() -> Option<Self> {
-        let base = std::env::var("HEADWATER_BENCH_OPENSEARCH").ok()?;
-        let id = std::env::var("HEADWATER_BENCH_OPENSEARCH_PID").ok()?.parse().ok()?;
+        let base = std::env::var("BENCH_OPENSEARCH_URL").ok()?;
+        let id = std::env::var("BENCH_OPENSEARCH_PID").ok()?.parse().ok()?;
         Some(Self { base, id })
     }
 

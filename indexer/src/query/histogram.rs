@@ -95,16 +95,19 @@ impl Search {
 
     fn count_piece(&self, piece: &Piece, interval: Interval, counts: &mut Counts) -> Result<()> {
         let range = self.range(piece, Order::Ascending);
-        let start_of = |document| interval.start_of(piece.position(document).time);
-        let end_of = |start: i64| {
-            let end = piece.partition_point(|position| position.time.micros() >= start + interval.micros);
-            end.min(range.end)
+        let start_of = |document| interval.start_of(piece.time(document));
+        // Neighbouring intervals hold about as many documents.
+        let mut length = 1;
+        let mut end_of = |document: u32, start: i64| {
+            let end = first_from(piece, start + interval.micros, (document, length, range.end));
+            length = end - document;
+            end
         };
         let Some(terms) = &self.terms else {
             let mut document = range.start;
             while document < range.end {
                 let start = start_of(document);
-                let end = end_of(start);
+                let end = end_of(document, start);
                 counts.add(start, u64::from(end - document))?;
                 document = end;
             }
@@ -118,7 +121,7 @@ impl Search {
                     failed = counts.add(start, count);
                 }
                 start = start_of(document);
-                (end, count) = (end_of(start), 0);
+                (end, count) = (end_of(document, start), 0);
             }
             count += 1;
             failed.is_ok()
@@ -126,6 +129,32 @@ impl Search {
         failed?;
         if count > 0 { counts.add(start, count) } else { Ok(()) }
     }
+}
+
+/// The first document from `after` to `end` whose time is at or after `micros`; that of `after` itself
+/// is not. Looks about `guess` documents further first, and in growing steps from there.
+fn first_from(piece: &Piece, micros: i64, (after, guess, end): (u32, u32, u32)) -> u32 {
+    let is_past = |document: u32| piece.time(document).micros() >= micros;
+    let (mut low, mut high) = (after + 1, end);
+    let mut probe = after.saturating_add(guess.max(1)).min(end);
+    let mut step = 1;
+    while low < high {
+        let document = probe.clamp(low, high - 1);
+        let was_past = is_past(document);
+        if was_past {
+            high = document;
+        } else {
+            low = document + 1;
+        }
+        if step > 0 && high - low > step {
+            probe = if was_past { high - step } else { low + step };
+            step = step.saturating_mul(2);
+        } else {
+            step = 0;
+            probe = low + (high - low) / 2;
+        }
+    }
+    low
 }
 
 #[cfg(test)]

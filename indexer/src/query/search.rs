@@ -30,7 +30,14 @@ impl Piece {
         }
     }
 
-    pub(super) fn position(&self, document: u32) -> Position {
+    pub(super) fn time(&self, document: u32) -> Timestamp {
+        match self {
+            Piece::Run(run) => run.entries()[document as usize].record.time,
+            Piece::Split(split) => split.time(document),
+        }
+    }
+
+    fn position(&self, document: u32) -> Position {
         match self {
             Piece::Run(run) => run.position(document as usize),
             Piece::Split(split) => split.position(document),
@@ -45,7 +52,7 @@ impl Piece {
     }
 
     /// The first document that `is_past` holds for; it holds for all after that.
-    pub(super) fn partition_point(&self, is_past: impl Fn(Position) -> bool) -> u32 {
+    fn partition_point(&self, is_past: impl Fn(Position) -> bool) -> u32 {
         let (mut low, mut high) = (0, self.len());
         while low < high {
             let middle = low + (high - low) / 2;

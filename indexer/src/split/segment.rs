@@ -151,10 +151,15 @@ impl Split {
         &self.segment
     }
 
+    /// A document's time.
+    pub(crate) fn time(&self, document: u32) -> Timestamp {
+        // Only instants within the years that a timestamp takes are ever written.
+        Timestamp::from_micros(self.time.get_val(document)).unwrap_or_default()
+    }
+
     /// Where a document stands.
     pub(crate) fn position(&self, document: u32) -> Position {
-        // Only instants within the years that a timestamp takes are ever written.
-        let time = Timestamp::from_micros(self.time.get_val(document)).unwrap_or_default();
+        let time = self.time(document);
         let offset = Offset(self.offset.get_val(document));
         Position { time, partition: self.footer.partition, offset }
     }
