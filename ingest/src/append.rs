@@ -5,6 +5,7 @@
 
 mod written;
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use broker::catalog::Stream;
@@ -67,16 +68,16 @@ impl Ingest {
                 format!("an event has at most {most} bytes (record_bytes_max), not {}", value.len());
             return Err(Error::new(Kind::TooLarge, message).with_field("value"));
         }
-        let extracted = extract(stream, &value)?;
+        let Extracted { time, key: found } = extract(stream, &value)?;
         let field = if key.is_some() { "key" } else { stream.definition.key.as_deref().unwrap_or("key") };
-        let key = key.or(extracted.key);
+        let key = key.or_else(|| Some(own_key(&value, found?)));
         if key.as_ref().is_some_and(|key| key.len() > self.limits.key_bytes_max) {
             let most = self.limits.key_bytes_max;
             let message = format!("a key has at most {most} bytes (key_bytes_max)");
             return Err(Error::new(Kind::TooLarge, message).with_field(field));
         }
         let mut record = Record::new(value, arrival);
-        record.time = extracted.time.unwrap_or(arrival);
+        record.time = time.unwrap_or(arrival);
         record.key = key;
         Ok(record)
     }
@@ -95,8 +96,16 @@ impl Ingest {
     }
 }
 
+/// A key that is a piece of the event stays one: it is neither copied here nor written twice.
+fn own_key(event: &Bytes, key: Cow<'_, str>) -> Bytes {
+    match key {
+        Cow::Borrowed(key) => event.slice_ref(key.as_bytes()),
+        Cow::Owned(key) => key.into(),
+    }
+}
+
 /// Finds time and key, and refuses what is JSON but no object, whatever the stream's rules say of it.
-fn extract(stream: &Stream, value: &[u8]) -> Result<Extracted> {
+fn extract<'e>(stream: &Stream, value: &'e [u8]) -> Result<Extracted<'e>> {
     let extracted = stream.extractor().extract(value);
     let is_syntax_error = extracted.as_ref().is_err_and(|error| error.field() == Some("value"));
     if is_syntax_error || value.trim_ascii_start().starts_with(b"{") {
