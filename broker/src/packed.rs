@@ -11,7 +11,7 @@ use zstd::zstd_safe::compress_bound;
 
 use crate::error::{Error, Kind, Result, ResultExt};
 
-/// As quick as lz4 on small events, and two thirds of its size (ADR 0045).
+/// Hardly slower than lz4 on small events, at two thirds of its size (ADR 0046).
 const LEVEL: i32 = 1;
 /// Less than this is kept as it is: a frame's own bytes would eat what is won.
 const PACK_BYTES_MIN: usize = 256;
