@@ -170,6 +170,11 @@ impl BatchBuilder {
         Self::default()
     }
 
+    /// An empty buffer with room for so many encoded bytes.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
     /// The number of records so far.
     pub fn count(&self) -> u32 {
         self.count

@@ -20,6 +20,11 @@ use self::written::Slot;
 pub(crate) use self::written::{OffsetRange, Outcome, Written};
 use crate::Ingest;
 
+/// What a record takes in a batch beside its event, about.
+const RECORD_OVERHEAD_BYTES: usize = 12;
+/// Records are never spread quite evenly.
+const BATCH_SLACK_BYTES: usize = 512;
+
 /// An event as a door has cut it out of a request.
 #[derive(Debug)]
 pub(crate) struct NewEvent {
@@ -47,7 +52,8 @@ impl Ingest {
             let message = format!("a request has at most {most} records (batch_records_max)");
             return Err(Error::new(Kind::TooLarge, message).with_field("records"));
         }
-        let mut sheaf = Sheaf::new(self, stream);
+        let bytes = events.iter().map(|event| event.value.len() + RECORD_OVERHEAD_BYTES).sum();
+        let mut sheaf = Sheaf::new(self, stream, bytes);
         let mut slots = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
             let line = event.line;
@@ -121,15 +127,18 @@ struct Sheaf<'i> {
     /// For each partition, which of the batches is its; none yet where it has no record.
     batch_of: Vec<Option<usize>>,
     batches: Vec<(Partition, BatchBuilder)>,
+    /// The room that a batch is given first: its part if the records are spread evenly.
+    batch_bytes: usize,
     /// The partition of the records without a key, once there was one.
     keyless: Option<Partition>,
 }
 
 impl<'i> Sheaf<'i> {
-    fn new(ingest: &'i Ingest, stream: &Stream) -> Self {
+    fn new(ingest: &'i Ingest, stream: &Stream, bytes: usize) -> Self {
         let arrival = ingest.clock.now().floor_to_millis();
         let batch_of = vec![None; stream.definition.partitions as usize];
-        Self { ingest, arrival, batch_of, batches: Vec::new(), keyless: None }
+        let batch_bytes = bytes / batch_of.len().max(1) + BATCH_SLACK_BYTES;
+        Self { ingest, arrival, batch_of, batches: Vec::new(), batch_bytes, keyless: None }
     }
 
     fn push(&mut self, record: &Record) -> Slot {
@@ -138,7 +147,7 @@ impl<'i> Sheaf<'i> {
             None => self.keyless(),
         };
         let append = *self.batch_of[partition.0 as usize].get_or_insert_with(|| {
-            self.batches.push((partition, BatchBuilder::new()));
+            self.batches.push((partition, BatchBuilder::with_capacity(self.batch_bytes)));
             self.batches.len() - 1
         });
         let batch = &mut self.batches[append].1;
