@@ -15,8 +15,6 @@ mod walk;
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use crate::error::{Error, Result};
 use crate::time::Timestamp;
 use moment::Form;
@@ -50,11 +48,12 @@ struct KeyRule {
 
 /// What was found in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Extracted {
+pub struct Extracted<'e> {
     /// The event's own time; none if the stream names no field for it.
     pub time: Option<Timestamp>,
-    /// The key; none if the stream names no pointer, or the event has nothing there.
-    pub key: Option<Bytes>,
+    /// The key; none if the stream names no pointer, or the event has nothing there. It is a piece of
+    /// the event unless that is written with escapes.
+    pub key: Option<Cow<'e, str>>,
 }
 
 impl Extractor {
@@ -80,7 +79,7 @@ impl Extractor {
 
     /// Checks that `event` is one JSON value and finds time and key in it, in one pass. Errors are
     /// `Invalid` and name `value` where it is not JSON, else the stream's field at fault.
-    pub fn extract(&self, event: &[u8]) -> Result<Extracted> {
+    pub fn extract<'e>(&self, event: &'e [u8]) -> Result<Extracted<'e>> {
         let wanted = Wanted {
             time: self.time.as_ref().map(|rule| &rule.path),
             key: self.key.as_ref().map(|rule| &rule.path),
@@ -124,10 +123,10 @@ impl KeyRule {
         Ok(Self { pointer: pointer.to_owned(), path })
     }
 
-    fn read(&self, found: Option<&str>) -> Result<Option<Bytes>> {
+    fn read<'e>(&self, found: Option<&'e str>) -> Result<Option<Cow<'e, str>>> {
         match Scalar::read(found) {
-            Scalar::Text(text) => Ok(Some(Bytes::copy_from_slice(text.as_bytes()))),
-            Scalar::Number(text) | Scalar::Bool(text) => Ok(Some(Bytes::copy_from_slice(text.as_bytes()))),
+            Scalar::Text(text) => Ok(Some(text)),
+            Scalar::Number(text) | Scalar::Bool(text) => Ok(Some(Cow::Borrowed(text))),
             Scalar::Nothing => Ok(None),
             Scalar::Nested(shown) => {
                 let message = format!("a key is a string, a number or a boolean, not {}", cut(shown));

@@ -12,6 +12,7 @@ pub mod conformance;
 #[cfg(feature = "testing")]
 pub mod faulty;
 pub mod kafka;
+mod parcel;
 pub mod sled;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ use std::ops::Range;
 
 use async_trait::async_trait;
 
+pub use self::parcel::{Parcel, Run};
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::Result;
@@ -89,6 +91,13 @@ pub trait Reader: Send {
     /// order. A chunk without entries moves past offsets that hold no record. Cancel-safe: a
     /// dropped call loses nothing. `Fenced` once the share has changed hands.
     async fn next(&mut self, bytes_max: usize) -> Result<Vec<Chunk>>;
+
+    /// Like [`Reader::next`], for those who can pass batches on: what lies whole in the log comes as it
+    /// is, where the log can do so.
+    async fn next_parcels(&mut self, bytes_max: usize) -> Result<Vec<Parcel>> {
+        let chunks = self.next(bytes_max).await?;
+        Ok(chunks.into_iter().map(Parcel::from).collect())
+    }
 
     /// Records progress and appends `outputs`, all or nothing and durable when it returns.
     /// `Fenced`, with nothing written, once the share has changed hands.

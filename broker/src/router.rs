@@ -2,6 +2,7 @@
 //! appends, so that outputs, dead letters and progress are committed as one step.
 
 mod counts;
+mod route;
 #[cfg(test)]
 mod tests;
 
@@ -12,17 +13,16 @@ use async_trait::async_trait;
 use tokio::sync::watch;
 use tracing::{debug, info};
 
-use crate::batch::BatchBuilder;
 use crate::catalog::{Catalog, Change, Stream, Streams};
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Kind, Result, ResultExt};
-use crate::log::{Append, Chunk, Entry};
-use crate::record::Origin;
+use crate::log::{Append, Chunk, Parcel};
 use crate::sink::{Flushed, Rejection, Sink};
 use crate::topic::{Offset, Partition, Stage, StreamName, Topic};
-use crate::transform::{Outcome, Transform, compile, on_large_stack};
+use crate::transform::{Transform, compile, on_large_stack};
 
 use self::counts::Counts;
+use self::route::Route;
 
 /// Routes raw records. A changed transform takes effect, partition by partition, at the offset that
 /// this router has reached when it learns of it; the catalog records that offset in the same step
@@ -188,17 +188,21 @@ impl Sink for Router {
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        self.write_parcels(chunks.into_iter().map(Parcel::from).collect()).await
+    }
+
+    async fn write_parcels(&mut self, parcels: Vec<Parcel>) -> Result<Vec<Rejection>> {
         self.counts.tell();
         let mut routes = Vec::new();
-        for chunk in chunks {
-            let Some(first) = chunk.entries.first().map(|entry| entry.offset) else { continue };
-            let Some(mut stream) = self.stream(&chunk.place.topic).await? else {
-                debug!(place = %chunk.place, "leaving out records of a stream that is gone");
+        for parcel in parcels {
+            let Some(first) = parcel.first() else { continue };
+            let Some(mut stream) = self.stream(&parcel.place.topic).await? else {
+                debug!(place = %parcel.place, "leaving out records of a stream that is gone");
                 continue;
             };
-            self.activate_pending(&mut stream, chunk.place.partition, first);
+            self.activate_pending(&mut stream, parcel.place.partition, first);
             let transforms = self.transforms(&stream).await?;
-            routes.push(Route { chunk, stream, transforms });
+            routes.push(Route::new(parcel, (stream, transforms)));
         }
         if routes.is_empty() {
             return Ok(Vec::new());
@@ -207,8 +211,9 @@ impl Sink for Router {
         let routed = tokio::task::spawn_blocking(run);
         let mut rejections = Vec::new();
         for routed in routed.await.or_error(Kind::Internal, "run transforms")? {
+            let routed = routed?;
             self.counts.stage(&routed.stream, routed.counts);
-            self.outputs.extend(routed.output);
+            self.outputs.extend(routed.outputs);
             rejections.extend(routed.rejections);
         }
         Ok(rejections)
@@ -223,56 +228,6 @@ impl Sink for Router {
         let mut appends = std::mem::take(&mut self.outputs);
         appends.extend(self.stage_activations()?);
         Ok(Flushed { through: upto.clone(), appends })
-    }
-}
-
-/// A chunk on its way through the transforms of its stream.
-struct Route {
-    chunk: Chunk,
-    stream: Arc<Stream>,
-    transforms: BTreeMap<u32, Arc<dyn Transform>>,
-}
-
-struct Routed {
-    stream: StreamName,
-    counts: counts::Routed,
-    output: Option<Append>,
-    rejections: Vec<Rejection>,
-}
-
-impl Route {
-    fn run(self) -> Routed {
-        let Route { chunk, stream, transforms } = self;
-        let Place { partition, .. } = chunk.place;
-        let mut batch = BatchBuilder::new();
-        let mut rejections = Vec::new();
-        let mut counts = counts::Routed::default();
-        for entry in chunk.entries {
-            let transform_version = stream.transform_at(partition, entry.offset).version;
-            let Entry { offset, record } = entry;
-            let before = (record.value.as_ptr(), record.value.len());
-            match transforms[&transform_version].apply(record) {
-                Outcome::Forward(mut record) => {
-                    record.origin = Some(Origin { partition, offset });
-                    if before != (record.value.as_ptr(), record.value.len()) {
-                        let extracted = stream.extractor().extract(&record.value);
-                        record.time = extracted.ok().and_then(|found| found.time).unwrap_or(record.time);
-                    }
-                    batch.push(&record);
-                    counts.forwarded += 1;
-                }
-                Outcome::Drop => counts.dropped += 1,
-                Outcome::Reject { record, reason } => {
-                    counts.rejected += 1;
-                    let place = chunk.place.clone();
-                    let entry = Entry { offset, record };
-                    rejections.push(Rejection { place, entry, reason, transform_version });
-                }
-            }
-        }
-        let place = Place::new(stream.topic(Stage::Processed), partition);
-        let output = batch.finish().map(|batch| Append { place, batch });
-        Routed { stream: stream.name().clone(), counts, output, rejections }
     }
 }
 

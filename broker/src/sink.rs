@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 
 use crate::checkpoint::{Checkpoint, Place};
-use crate::error::Result;
-use crate::log::{Append, Chunk, Entry};
+use crate::error::{Kind, Result, ResultExt};
+use crate::log::{Append, Chunk, Entry, Parcel};
 
 /// An output that keeps up with the log. One worker drives it:
 /// `resume → loop { write → flush → commit }`.
@@ -18,11 +18,30 @@ pub trait Sink: Send {
     /// Stages entries; nothing outside is changed. Returns those that can never succeed.
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>>;
 
+    /// Like [`Sink::write`], with what was read as it lies in the log. A sink that looks into every
+    /// record leaves this as it is: they are decoded off the runtime.
+    async fn write_parcels(&mut self, parcels: Vec<Parcel>) -> Result<Vec<Rejection>> {
+        let chunks = open(parcels).await?;
+        self.write(chunks).await
+    }
+
     /// Makes durable what was staged up to `upto`, or as much of it as the sink wants to now.
     /// Called after every write, and on every tick while nothing arrives. `upto` names the
     /// partitions of which not everything was through yet; in the first call also every other one
     /// that the group has committed.
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed>;
+}
+
+/// Up to this many bytes are decoded at once, larger parcels off the runtime.
+const INLINE_BYTES_MAX: usize = 16 << 10;
+
+async fn open(parcels: Vec<Parcel>) -> Result<Vec<Chunk>> {
+    let open = |parcels: Vec<Parcel>| parcels.into_iter().map(Parcel::open).collect();
+    if parcels.iter().map(Parcel::sealed_bytes).sum::<usize>() <= INLINE_BYTES_MAX {
+        return open(parcels);
+    }
+    let opening = tokio::task::spawn_blocking(move || open(parcels));
+    opening.await.or_error(Kind::Internal, "decode records")?
 }
 
 /// What a flush came to.

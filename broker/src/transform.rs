@@ -16,6 +16,11 @@ pub(crate) use self::stack::on_large_stack;
 pub trait Transform: Send + Sync {
     /// What becomes of a record.
     fn apply(&self, record: Record) -> Outcome;
+
+    /// Whether every record goes on as it is, so that none needs to be looked at.
+    fn is_identity(&self) -> bool {
+        false
+    }
 }
 
 /// What becomes of a record.
@@ -40,6 +45,10 @@ struct Identity;
 impl Transform for Identity {
     fn apply(&self, record: Record) -> Outcome {
         Outcome::Forward(record)
+    }
+
+    fn is_identity(&self) -> bool {
+        true
     }
 }
 

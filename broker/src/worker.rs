@@ -11,7 +11,7 @@ use crate::batch::BatchBuilder;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::dead_letter::DeadLetter;
 use crate::error::Result;
-use crate::log::{Append, Chunk, Group, Log, Reader, Selection};
+use crate::log::{Append, Group, Log, Parcel, Reader, Selection};
 use crate::sink::{Rejection, Sink};
 use crate::time::Clock;
 use crate::topic::Offset;
@@ -66,49 +66,49 @@ impl Worker {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let chunks = tokio::select! {
+            let parcels = tokio::select! {
                 biased;
                 () = stop.cancelled() => return self.settle().await,
-                chunks = self.reader.next(self.next_bytes) => chunks?,
+                parcels = self.reader.next_parcels(self.next_bytes) => parcels?,
                 _ = tick.tick() => Vec::new(),
             };
-            let chunks = self.resume_new(chunks).await?;
-            self.take(chunks).await?;
+            let parcels = self.resume_new(parcels).await?;
+            self.take(parcels).await?;
             self.settle().await?;
         }
     }
 
-    /// Asks the sink where to read the partitions seen for the first time, and leaves their chunks
+    /// Asks the sink where to read the partitions seen for the first time, and leaves their parcels
     /// out: they are read again from there.
-    async fn resume_new(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Chunk>> {
+    async fn resume_new(&mut self, parcels: Vec<Parcel>) -> Result<Vec<Parcel>> {
         let (known, new): (Vec<_>, Vec<_>) =
-            chunks.into_iter().partition(|chunk| self.resumed.contains(&chunk.place));
+            parcels.into_iter().partition(|parcel| self.resumed.contains(&parcel.place));
         if new.is_empty() {
             return Ok(known);
         }
         let committed = self.reader.committed();
-        let wanted = new.iter().map(|chunk| {
-            let next = committed.get(&chunk.place).unwrap_or(Offset(0));
-            (chunk.place.clone(), next)
+        let wanted = new.iter().map(|parcel| {
+            let next = committed.get(&parcel.place).unwrap_or(Offset(0));
+            (parcel.place.clone(), next)
         });
         let wanted: Checkpoint = wanted.collect();
         let mut from = wanted.clone();
         from.merge(&self.sink.resume(&wanted).await?);
         self.reader.seek(&from).await?;
         self.reached.merge(&from);
-        self.resumed.extend(new.into_iter().map(|chunk| chunk.place));
+        self.resumed.extend(new.into_iter().map(|parcel| parcel.place));
         Ok(known)
     }
 
-    async fn take(&mut self, chunks: Vec<Chunk>) -> Result<()> {
-        if chunks.is_empty() {
+    async fn take(&mut self, parcels: Vec<Parcel>) -> Result<()> {
+        if parcels.is_empty() {
             return Ok(());
         }
-        for chunk in &chunks {
-            self.reached.set(chunk.place.clone(), chunk.next);
+        for parcel in &parcels {
+            self.reached.set(parcel.place.clone(), parcel.next);
         }
         let begun = Instant::now();
-        self.dead.extend(self.sink.write(chunks).await?);
+        self.dead.extend(self.sink.write_parcels(parcels).await?);
         self.next_bytes = adapted(self.next_bytes, begun.elapsed());
         Ok(())
     }

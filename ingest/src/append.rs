@@ -5,6 +5,7 @@
 
 mod written;
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use broker::catalog::Stream;
@@ -18,6 +19,11 @@ use bytes::Bytes;
 use self::written::Slot;
 pub(crate) use self::written::{OffsetRange, Outcome, Written};
 use crate::Ingest;
+
+/// What a record takes in a batch beside its event, about.
+const RECORD_OVERHEAD_BYTES: usize = 12;
+/// Records are never spread quite evenly.
+const BATCH_SLACK_BYTES: usize = 512;
 
 /// An event as a door has cut it out of a request.
 #[derive(Debug)]
@@ -46,7 +52,8 @@ impl Ingest {
             let message = format!("a request has at most {most} records (batch_records_max)");
             return Err(Error::new(Kind::TooLarge, message).with_field("records"));
         }
-        let mut sheaf = Sheaf::new(self, stream);
+        let bytes = events.iter().map(|event| event.value.len() + RECORD_OVERHEAD_BYTES).sum();
+        let mut sheaf = Sheaf::new(self, stream, bytes);
         let mut slots = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
             let line = event.line;
@@ -67,16 +74,16 @@ impl Ingest {
                 format!("an event has at most {most} bytes (record_bytes_max), not {}", value.len());
             return Err(Error::new(Kind::TooLarge, message).with_field("value"));
         }
-        let extracted = extract(stream, &value)?;
+        let Extracted { time, key: found } = extract(stream, &value)?;
         let field = if key.is_some() { "key" } else { stream.definition.key.as_deref().unwrap_or("key") };
-        let key = key.or(extracted.key);
+        let key = key.or_else(|| Some(own_key(&value, found?)));
         if key.as_ref().is_some_and(|key| key.len() > self.limits.key_bytes_max) {
             let most = self.limits.key_bytes_max;
             let message = format!("a key has at most {most} bytes (key_bytes_max)");
             return Err(Error::new(Kind::TooLarge, message).with_field(field));
         }
         let mut record = Record::new(value, arrival);
-        record.time = extracted.time.unwrap_or(arrival);
+        record.time = time.unwrap_or(arrival);
         record.key = key;
         Ok(record)
     }
@@ -95,8 +102,16 @@ impl Ingest {
     }
 }
 
+/// A key that is a piece of the event stays one: it is neither copied here nor written twice.
+fn own_key(event: &Bytes, key: Cow<'_, str>) -> Bytes {
+    match key {
+        Cow::Borrowed(key) => event.slice_ref(key.as_bytes()),
+        Cow::Owned(key) => key.into(),
+    }
+}
+
 /// Finds time and key, and refuses what is JSON but no object, whatever the stream's rules say of it.
-fn extract(stream: &Stream, value: &[u8]) -> Result<Extracted> {
+fn extract<'e>(stream: &Stream, value: &'e [u8]) -> Result<Extracted<'e>> {
     let extracted = stream.extractor().extract(value);
     let is_syntax_error = extracted.as_ref().is_err_and(|error| error.field() == Some("value"));
     if is_syntax_error || value.trim_ascii_start().starts_with(b"{") {
@@ -112,15 +127,18 @@ struct Sheaf<'i> {
     /// For each partition, which of the batches is its; none yet where it has no record.
     batch_of: Vec<Option<usize>>,
     batches: Vec<(Partition, BatchBuilder)>,
+    /// The room that a batch is given first: its part if the records are spread evenly.
+    batch_bytes: usize,
     /// The partition of the records without a key, once there was one.
     keyless: Option<Partition>,
 }
 
 impl<'i> Sheaf<'i> {
-    fn new(ingest: &'i Ingest, stream: &Stream) -> Self {
+    fn new(ingest: &'i Ingest, stream: &Stream, bytes: usize) -> Self {
         let arrival = ingest.clock.now().floor_to_millis();
         let batch_of = vec![None; stream.definition.partitions as usize];
-        Self { ingest, arrival, batch_of, batches: Vec::new(), keyless: None }
+        let batch_bytes = bytes / batch_of.len().max(1) + BATCH_SLACK_BYTES;
+        Self { ingest, arrival, batch_of, batches: Vec::new(), batch_bytes, keyless: None }
     }
 
     fn push(&mut self, record: &Record) -> Slot {
@@ -129,7 +147,7 @@ impl<'i> Sheaf<'i> {
             None => self.keyless(),
         };
         let append = *self.batch_of[partition.0 as usize].get_or_insert_with(|| {
-            self.batches.push((partition, BatchBuilder::new()));
+            self.batches.push((partition, BatchBuilder::with_capacity(self.batch_bytes)));
             self.batches.len() - 1
         });
         let batch = &mut self.batches[append].1;

@@ -69,7 +69,7 @@ impl Ingest {
             return Err(limit.exceeded().into());
         }
         let mut charge = self.admission.charge(announced)?;
-        let read = collect(body, limit, &mut charge);
+        let read = collect(body, limit, announced, &mut charge);
         match tokio::time::timeout(self.limits.body_time_max, read).await {
             Ok(bytes) => Ok((bytes?, charge)),
             Err(_) => Err(Refusal::timeout(self.limits.body_time_max)),
@@ -77,7 +77,8 @@ impl Ingest {
     }
 }
 
-async fn collect(mut body: Body, limit: BodyLimit, charge: &mut Charge) -> Result<Bytes> {
+/// `announced` bytes are charged already, so that there is room for them.
+async fn collect(mut body: Body, limit: BodyLimit, announced: usize, charge: &mut Charge) -> Result<Bytes> {
     let mut first = Bytes::new();
     let mut all = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -93,6 +94,9 @@ async fn collect(mut body: Body, limit: BodyLimit, charge: &mut Charge) -> Resul
         if first.is_empty() && all.is_empty() {
             first = data;
             continue;
+        }
+        if all.is_empty() {
+            all.reserve(announced.max(length));
         }
         all.extend_from_slice(&std::mem::take(&mut first));
         all.extend_from_slice(&data);

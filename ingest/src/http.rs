@@ -28,6 +28,9 @@ use serde::Serialize;
 
 use crate::Ingest;
 
+/// Room for a small answer.
+const ANSWER_BYTES: usize = 256;
+
 pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
     let stream = get(streams::show).patch(streams::change).delete(streams::delete);
     Router::new()
@@ -133,7 +136,13 @@ fn media_type(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Result<Response> {
-    let body = serde_json::to_vec(body)
+    json_of_about(ANSWER_BYTES, status, body)
+}
+
+/// An answer whose length is known about.
+fn json_of_about(bytes: usize, status: StatusCode, body: &impl Serialize) -> Result<Response> {
+    let mut text = Vec::with_capacity(bytes.max(ANSWER_BYTES));
+    serde_json::to_writer(&mut text, body)
         .map_err(|error| Error::new(Kind::Internal, "encode the answer").with_source(error))?;
-    Ok((status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
+    Ok((status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], text).into_response())
 }

@@ -95,6 +95,7 @@ const CASES: &[Case] = &[
     }),
     ("groups::seeks_back_and_forth", |b| Box::pin(groups::seeks_back_and_forth(b))),
     ("groups::commits_outputs_with_progress", |b| Box::pin(groups::commits_outputs_with_progress(b))),
+    ("groups::passes_on_what_it_read", |b| Box::pin(groups::passes_on_what_it_read(b))),
     ("groups::shows_progress_only_with_its_outputs", |b| {
         Box::pin(groups::shows_progress_only_with_its_outputs(b))
     }),

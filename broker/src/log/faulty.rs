@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use super::{Append, Appended, Chunk, Group, Log, Position, Reader, Selection};
+use super::{Append, Appended, Chunk, Group, Log, Parcel, Position, Reader, Selection};
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
@@ -207,6 +207,12 @@ impl Reader for FaultyReader {
         let fate = self.fate("next").await?;
         let chunks = self.inner.next(bytes_max).await?;
         self.answer("next", fate, chunks)
+    }
+
+    async fn next_parcels(&mut self, bytes_max: usize) -> Result<Vec<Parcel>> {
+        let fate = self.fate("next").await?;
+        let parcels = self.inner.next_parcels(bytes_max).await?;
+        self.answer("next", fate, parcels)
     }
 
     async fn commit(&mut self, upto: &Checkpoint, outputs: Vec<Append>) -> Result<()> {

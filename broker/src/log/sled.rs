@@ -141,7 +141,7 @@ impl Log for SledLog {
         self.shared.check()?;
         let state = self.shared.topics.get_place(&from.place)?;
         let wanted = (from.place.partition, from.offset);
-        self.shared.blocking(move |store| read::read(store, &state, wanted, bytes_max.max(1))).await
+        self.shared.blocking(move |store| read::read(store, &state, wanted, bytes_max.max(1))?.open()).await
     }
 
     async fn bounds(&self, place: &Place) -> Result<Range<Offset>> {

@@ -9,8 +9,8 @@ use crate::batch::Batch;
 use crate::catalog::{Draft, Edit};
 use crate::dead_letter::DeadLetter;
 use crate::log::sled::{SledLog, SledOptions};
-use crate::log::{Group, Log, Position, Selection};
-use crate::record::Record;
+use crate::log::{Entry, Group, Log, Position, Run, Selection};
+use crate::record::{Origin, Record};
 use crate::time::{Clock, SystemClock};
 use crate::worker::Worker;
 
@@ -24,6 +24,10 @@ struct Scene {
 
 impl Scene {
     async fn open(transform: &str) -> Self {
+        Self::open_with(Some(transform)).await
+    }
+
+    async fn open_with(transform: Option<&str>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let log: Arc<dyn Log> = SledLog::open(SledOptions::at(folder.path()), clock.clone()).await.unwrap();
@@ -33,7 +37,7 @@ impl Scene {
             version: "1".to_owned(),
             partitions: Some(1),
             timestamp_field: Some("at".to_owned()),
-            transform: Some(transform.to_owned()),
+            transform: transform.map(str::to_owned),
             ..Draft::default()
         };
         let name = draft.name().unwrap();
@@ -50,6 +54,25 @@ impl Scene {
             events.iter().map(|event| Record::new((*event).to_owned(), self.clock.now())).collect();
         let batch = Batch::of(&records).unwrap();
         self.log.append(vec![Append { place: self.place(Stage::Raw), batch }]).await.unwrap();
+    }
+
+    /// How many records each batch of a stage holds that lies whole in the log.
+    async fn batches(&self, stage: Stage) -> Vec<u32> {
+        let topic = self.place(stage).topic;
+        let end = self.log.bounds(&self.place(stage)).await.unwrap().end;
+        let group = Group::new("counts");
+        let mut reader = self.log.subscribe(Selection::Topic(topic), &group).await.unwrap();
+        let (mut counts, mut next) = (Vec::new(), Offset(0));
+        while next < end {
+            for parcel in reader.next_parcels(1 << 20).await.unwrap() {
+                next = parcel.next;
+                counts.extend(parcel.runs.iter().filter_map(|run| match run {
+                    Run::Batch { batch, .. } => Some(batch.count()),
+                    Run::Entries(_) => None,
+                }));
+            }
+        }
+        counts
     }
 
     async fn edit(&self, transform: &str) {
@@ -138,4 +161,54 @@ async fn an_idle_partition_takes_a_changed_transform_up_too() {
     assert_eq!(scene.values(Stage::Processed).await, [r#"{"n":0,"v":1}"#, r#"{"n":1,"v":3}"#]);
     let stream = scene.catalog.get(&scene.name).unwrap();
     assert_eq!(stream.activation(3, Partition(0)), stream.activation(2, Partition(0)));
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Vec<String> {
+    numbers.map(|n| format!(r#"{{"n":{n},"at":{},"filling":"{:030}"}}"#, n / 7, n % 13)).collect()
+}
+
+async fn append_all(scene: &Scene, events: &[String]) {
+    scene.append(&events.iter().map(String::as_str).collect::<Vec<_>>()).await;
+}
+
+#[tokio::test]
+async fn without_a_transform_whole_batches_go_on_and_small_ones_are_put_together() {
+    let scene = Scene::open_with(None).await;
+    let events = numbered(0..150);
+    for range in [0..70, 70..71, 71..75, 75..80, 80..150] {
+        append_all(&scene, &events[range]).await;
+    }
+    scene.route(&Group::ROUTER).await;
+
+    assert_eq!(scene.batches(Stage::Raw).await, [70, 1, 4, 5, 70]);
+    assert_eq!(scene.batches(Stage::Processed).await, [70, 10, 70]);
+    let raw = scene.entries(Stage::Raw).await;
+    let expected = raw.into_iter().map(|entry| {
+        let origin = Some(Origin { partition: Partition(0), offset: entry.offset });
+        Entry { record: Record { origin, ..entry.record }, ..entry }
+    });
+    assert_eq!(scene.entries(Stage::Processed).await, expected.collect::<Vec<_>>());
+    assert_eq!(scene.values(Stage::Processed).await, events);
+}
+
+#[tokio::test]
+async fn a_batch_in_which_a_transform_takes_effect_is_cut_there() {
+    let scene = Scene::open_with(None).await;
+    append_all(&scene, &numbered(0..100)).await;
+    scene.edit(".n = -1").await;
+    let change = Change::Activate {
+        dataset: "orders".to_owned(),
+        version: "1".to_owned(),
+        incarnation: scene.catalog.get(&scene.name).unwrap().definition.incarnation,
+        transform_version: 2,
+        partition: Partition(0),
+        offset: Offset(60),
+    };
+    scene.log.append(vec![scene.catalog.activation(change).unwrap()]).await.unwrap();
+    scene.route(&Group::ROUTER).await;
+    let values = scene.values(Stage::Processed).await;
+    assert_eq!(values[..60], numbered(0..100)[..60]);
+    assert!(values[60..].iter().all(|value| value.contains(r#""n":-1"#)), "{}", values[60]);
+    let origins = scene.entries(Stage::Processed).await.into_iter().map(|entry| entry.record.origin.unwrap());
+    assert!(origins.map(|origin| origin.offset.0).eq(0..100));
 }

@@ -28,11 +28,11 @@ pub(crate) struct Written {
 
 /// What became of one event.
 #[derive(Debug)]
-pub(crate) enum Outcome {
+pub(crate) enum Outcome<'w> {
     /// It is durable.
     Appended { partition: Partition, offset: Offset, time: Timestamp },
     /// It was not written.
-    Refused(Error),
+    Refused(&'w Error),
 }
 
 /// Offsets of one partition without a hole.
@@ -45,12 +45,11 @@ pub(crate) struct OffsetRange {
 
 impl Written {
     /// What became of each event, in the order of the request.
-    pub(crate) fn outcomes(self) -> impl Iterator<Item = Outcome> {
-        let Written { batches, appended, slots } = self;
-        slots.into_iter().map(move |slot| match slot {
+    pub(crate) fn outcomes(&self) -> impl ExactSizeIterator<Item = Outcome<'_>> {
+        self.slots.iter().map(|slot| match slot {
             Slot::Placed { append, index, time } => {
-                let (partition, offset) = (batches[append].0, appended[append].offset(index));
-                Outcome::Appended { partition, offset, time }
+                let (partition, _) = self.batches[*append];
+                Outcome::Appended { partition, offset: self.appended[*append].offset(*index), time: *time }
             }
             Slot::Refused(error) => Outcome::Refused(error),
         })

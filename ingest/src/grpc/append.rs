@@ -160,7 +160,8 @@ async fn start(ingest: &Arc<Ingest>, name: &StreamName, request: AppendRequest) 
     let mut answer = async move {
         let written = ingest.append(prepared).await;
         drop(charge);
-        Ok(AppendResponse { records: written?.outcomes().map(shown).collect() })
+        let records = written?.outcomes().map(shown).collect();
+        Ok(AppendResponse { records })
     }
     .boxed();
     // The first poll is what puts the records in the log's queue.
@@ -179,14 +180,14 @@ fn prepare(ingest: &Ingest, stream: &Stream, request: AppendRequest) -> Result<P
     ingest.prepare(stream, request.records.into_iter().map(event).collect(), atomic)
 }
 
-fn shown(outcome: Outcome) -> RecordResult {
+fn shown(outcome: Outcome<'_>) -> RecordResult {
     let result = match outcome {
         Outcome::Appended { partition, offset, time } => record_result::Result::Appended(Appended {
             position: Some(Position { partition: partition.0, offset: offset.0 }),
             timestamp_micros: time.micros(),
         }),
         Outcome::Refused(error) => {
-            let Problem { kind, message, field } = error.into();
+            let Problem { kind, message, field } = error.clone().into();
             let (kind, field) = (kind.name().to_owned(), field.unwrap_or_default());
             record_result::Result::Error(proto::v1::Problem { kind, message, field })
         }

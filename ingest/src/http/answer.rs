@@ -4,16 +4,19 @@ use axum::response::Response;
 use broker::{Offset, Partition, Result, Timestamp};
 use http::StatusCode;
 use proto::problem::Problem;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
-use super::json;
 use super::prefer::{PREFERENCE_APPLIED, RETURN_MINIMAL};
+use super::{json, json_of_about};
 use crate::append::{OffsetRange, Outcome, Written};
 
+/// About what one entry takes.
+const ENTRY_BYTES: usize = 80;
+
 /// One entry a record, in the order sent.
-pub(super) fn full(written: Written) -> Result<Response> {
-    let records = written.outcomes().map(Shown::from).collect();
-    json(StatusCode::OK, &Full { records })
+pub(super) fn full(written: &Written) -> Result<Response> {
+    let bytes = written.outcomes().len() * ENTRY_BYTES;
+    json_of_about(bytes, StatusCode::OK, &Full { records: written })
 }
 
 /// Ranges of offsets, and the records that were refused.
@@ -27,8 +30,14 @@ pub(super) fn minimal(written: Written) -> Result<Response> {
 }
 
 #[derive(Serialize)]
-struct Full {
-    records: Vec<Shown>,
+struct Full<'w> {
+    #[serde(serialize_with = "entries")]
+    records: &'w Written,
+}
+
+/// Written one by one, since many entries side by side would take more room than their text.
+fn entries<S: Serializer>(written: &&Written, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(written.outcomes().map(Shown::from))
 }
 
 #[derive(Serialize)]
@@ -38,13 +47,13 @@ enum Shown {
     Refused { error: Problem },
 }
 
-impl From<Outcome> for Shown {
-    fn from(outcome: Outcome) -> Self {
+impl From<Outcome<'_>> for Shown {
+    fn from(outcome: Outcome<'_>) -> Self {
         match outcome {
             Outcome::Appended { partition, offset, time } => {
                 Shown::Appended { partition, offset, timestamp: time }
             }
-            Outcome::Refused(error) => Shown::Refused { error: error.into() },
+            Outcome::Refused(error) => Shown::Refused { error: error.clone().into() },
         }
     }
 }

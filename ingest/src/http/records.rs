@@ -45,7 +45,7 @@ pub(super) async fn append(
         prepare_aside(ingest.clone(), stream, rules, (body, charge)).await?
     };
     let written = ingest.append(prepared).await?;
-    Ok(if wants_minimal(&headers) { answer::minimal(written)? } else { answer::full(written)? })
+    Ok(if wants_minimal(&headers) { answer::minimal(written)? } else { answer::full(&written)? })
 }
 
 /// What a request says beside its body.

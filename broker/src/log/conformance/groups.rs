@@ -8,11 +8,12 @@ use futures::FutureExt;
 use super::{
     Bench, append, ensure, fails, kept, numbered, place, read_all, same, take, to, values, values_of,
 };
+use crate::batch::Batch;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Kind, Result};
-use crate::log::{Log, Selection};
-use crate::record::Record;
-use crate::topic::{Confidentiality, Offset, Stage, Topic};
+use crate::log::{Append, Entry, Log, Run, Selection};
+use crate::record::{Origin, Record};
+use crate::topic::{Confidentiality, Offset, Partition, Stage, Topic};
 
 async fn fill(bench: &Bench<'_>, log: &dyn Log, topic: &Topic, values: &[Bytes]) -> Result<()> {
     let records: Vec<Record> = values.iter().map(|value| bench.record(value.clone())).collect();
@@ -61,9 +62,16 @@ pub async fn loses_nothing_when_next_is_dropped(bench: &Bench<'_>) -> Result<()>
     let mut read = Vec::new();
     for batch in wanted.chunks(3) {
         fill(bench, &*log, &topic, batch).await?;
-        for _ in 0..5 {
-            if let Some(chunks) = reader.next(1 << 20).now_or_never() {
+        for call in 0..6 {
+            // Either kind of call may take over what a dropped one of the other kind began.
+            if call % 2 == 0
+                && let Some(chunks) = reader.next(1 << 20).now_or_never()
+            {
                 read.extend(chunks?.into_iter().flat_map(|chunk| chunk.entries));
+            } else if let Some(parcels) = reader.next_parcels(1 << 20).now_or_never() {
+                for parcel in parcels? {
+                    read.extend(parcel.open()?.entries);
+                }
             }
             tokio::task::yield_now().await;
         }
@@ -110,6 +118,53 @@ pub async fn commits_outputs_with_progress(bench: &Bench<'_>) -> Result<()> {
         same(&values(&*log, &place(&processed, 1)).await?, &vec!["out 1".into()], "output 1")?;
     }
     Ok(())
+}
+
+/// What is handed on without a look into it is there as it was read, with the origins said for it.
+pub async fn passes_on_what_it_read(bench: &Bench<'_>) -> Result<()> {
+    let (log, raw) = (bench.log().await?, bench.topic(Stage::Raw, 1).await?);
+    let (processed, group) = (bench.topic(Stage::Processed, 1).await?, bench.group("g"));
+    let (from, output) = (place(&raw, 0), place(&processed, 0));
+    for batch in numbered("passed", 90).chunks(30) {
+        fill(bench, &*log, &raw, batch).await?;
+    }
+    let mut reader = log.subscribe(Selection::Topic(raw.clone()), &group).await?;
+    let mut left = 90_usize;
+    while left > 0 {
+        let (mut reached, mut outputs) = (Checkpoint::new(), Vec::new());
+        for parcel in reader.next_parcels(2_000).await? {
+            reached.set(parcel.place.clone(), parcel.next);
+            for run in parcel.runs {
+                let batch = with_origins(from.partition, run);
+                left = left.saturating_sub(batch.as_ref().map_or(0, |batch| batch.count() as usize));
+                outputs.extend(batch.map(|batch| Append { place: output.clone(), batch }));
+            }
+        }
+        reader.commit(&reached, outputs).await?;
+    }
+    let origin = |entry: &Entry| Some(Origin { partition: from.partition, offset: entry.offset });
+    let wanted = read_all(&*log, &from).await?.into_iter();
+    let wanted: Vec<Record> = wanted.map(|entry| Record { origin: origin(&entry), ..entry.record }).collect();
+    for reopened in [false, true] {
+        let log = if reopened { bench.reopen().await? } else { log.clone() };
+        let found: Vec<Record> =
+            read_all(&*log, &output).await?.into_iter().map(|entry| entry.record).collect();
+        same(&found, &wanted, "records that were passed on")?;
+    }
+    Ok(())
+}
+
+fn with_origins(partition: Partition, run: Run) -> Option<Batch> {
+    match run {
+        Run::Batch { first, batch } => Some(batch.with_origins_from(Origin { partition, offset: first })),
+        Run::Entries(entries) => {
+            let records = entries.into_iter().map(|Entry { offset, record }| Record {
+                origin: Some(Origin { partition, offset }),
+                ..record
+            });
+            Batch::of(&records.collect::<Vec<_>>())
+        }
+    }
 }
 
 /// Whoever sees progress finds what was committed with it: bounds that are taken after it, and

@@ -4,11 +4,14 @@
 //! would make sled put pages into files that it never syncs. The header is, in this order and
 //! big-endian: version (1 byte), flags (1), records (4), offsets covered (8), base offset (8), first,
 //! last and running latest arrival in milliseconds (8 each), payload's raw and stored length (4
-//! each), the partition's stored bytes before this block (8), the payload's CRC-32 as stored (4), and
-//! the CRC-32 of topic id, partition and everything before (4).
+//! each), the partition's stored bytes before this block (8), partition (4) and offset (8) of the first
+//! record's origin, the payload's CRC-32 as stored (4), and the CRC-32 of topic id, partition and
+//! everything before (4).
 //!
-//! The payload is a batch's bytes, in lz4's block format where that is smaller. In a compacted block
-//! it begins with each record's offset as a 4-byte difference to the base.
+//! The payload is a batch's bytes, as a zstd frame where that is smaller. In a compacted block it begins
+//! with each record's offset as a 4-byte difference to the base. An origin in the header is that of the
+//! first record, and those of the others follow it: so a block goes from one topic to another without a
+//! look into its payload. Where no flag says so, each record has an origin of its own or none.
 
 use bytes::{Buf, Bytes};
 
@@ -16,20 +19,23 @@ use super::key::PartitionKey;
 use crate::batch::{Batch, BatchBuilder, Records};
 use crate::error::{Error, Result};
 use crate::log::Entry;
+use crate::packed::Packed;
+use crate::record::Origin;
 use crate::time::Timestamp;
-use crate::topic::Offset;
+use crate::topic::{Offset, Partition};
 
 /// No value in the tree is larger.
 pub(super) const PIECE_BYTES_MAX: usize = 4096;
 /// A block holds at most this many encoded bytes, or one larger record.
 pub(super) const BLOCK_BYTES_MAX: usize = 256 << 10;
 /// The length of a header.
-pub(super) const HEADER_BYTES: usize = 70;
+pub(super) const HEADER_BYTES: usize = 82;
 
-/// The format of headers and of the batches in payloads. Version 1 was never released.
-const VERSION: u8 = 2;
-const IS_LZ4: u8 = 1;
+/// The format of headers and of the batches in payloads. None before it was released.
+const VERSION: u8 = 3;
+const IS_COMPRESSED: u8 = 1;
 const IS_SPARSE: u8 = 2;
+const HAS_ORIGIN: u8 = 4;
 
 /// What stands before a block's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,8 @@ pub(super) struct Header {
     pub(super) payload_bytes: u32,
     /// The stored bytes of every block that ever stood before this one.
     pub(super) before: u64,
+    /// The first record's origin, where one is said for all of them.
+    pub(super) origin: Option<Origin>,
     pub(super) payload_crc: u32,
 }
 
@@ -81,6 +89,9 @@ impl Header {
         out.extend(self.raw_bytes.to_be_bytes());
         out.extend(self.payload_bytes.to_be_bytes());
         out.extend(self.before.to_be_bytes());
+        let origin = self.origin.map_or((0, 0), |origin| (origin.partition.0, origin.offset.0));
+        out.extend(origin.0.to_be_bytes());
+        out.extend(origin.1.to_be_bytes());
         out.extend(self.payload_crc.to_be_bytes());
         out.extend(header_crc(at, &out).to_be_bytes());
         out
@@ -97,8 +108,9 @@ impl Header {
         if version != VERSION {
             return Err(Error::corrupt(format!("the block has the unknown format version {version}")));
         }
+        let flags = bytes.get_u8();
         Ok(Header {
-            flags: bytes.get_u8(),
+            flags,
             count: bytes.get_u32(),
             span: bytes.get_u64(),
             base: bytes.get_u64(),
@@ -108,6 +120,11 @@ impl Header {
             raw_bytes: bytes.get_u32(),
             payload_bytes: bytes.get_u32(),
             before: bytes.get_u64(),
+            origin: {
+                let origin =
+                    Origin { partition: Partition(bytes.get_u32()), offset: Offset(bytes.get_u64()) };
+                (flags & HAS_ORIGIN != 0).then_some(origin)
+            },
             payload_crc: bytes.get_u32(),
         })
     }
@@ -128,15 +145,17 @@ pub(super) struct Prepared {
     count: u32,
     span: u64,
     arrivals: (i64, i64),
-    raw_bytes: u32,
-    payload: Bytes,
-    payload_crc: u32,
+    origin: Option<Origin>,
+    payload: Packed,
 }
 
-/// Cuts a batch into blocks and compresses them.
+/// Cuts a batch into blocks and compresses them. One that came from the log goes back as it is.
 pub(super) fn prepare(batch: &Batch) -> Result<Vec<Prepared>> {
     if batch.count() == 0 {
         return Err(Error::invalid("records", "a batch without records cannot be appended"));
+    }
+    if let Some(packed) = batch.packed() {
+        return Ok(vec![Prepared::new((batch, u64::from(batch.count())), 0, packed.clone())?]);
     }
     if batch.bytes().len() <= BLOCK_BYTES_MAX || batch.count() == 1 {
         return Ok(vec![Prepared::dense(batch)?]);
@@ -158,7 +177,7 @@ pub(super) fn prepare(batch: &Batch) -> Result<Vec<Prepared>> {
 impl Prepared {
     fn dense(batch: &Batch) -> Result<Prepared> {
         let span = u64::from(batch.count());
-        Self::new((batch, span), 0, batch.bytes().clone())
+        Self::new((batch, span), 0, Packed::pack(batch.bytes().clone())?)
     }
 
     /// A block of what compaction left: records with their offsets' differences to the base.
@@ -168,25 +187,23 @@ impl Prepared {
             raw.extend(offset.to_be_bytes());
         }
         raw.extend_from_slice(batch.bytes());
-        Self::new((batch, span), IS_SPARSE, raw.into())
+        Self::new((batch, span), IS_SPARSE, Packed::pack(raw.into())?)
     }
 
-    fn new((batch, span): (&Batch, u64), flags: u8, raw: Bytes) -> Result<Prepared> {
-        let too_large = |_| Error::invalid("records", "a record is larger than the log can hold");
-        let raw_bytes = u32::try_from(raw.len()).map_err(too_large)?;
-        let packed = lz4_flex::block::compress(&raw);
-        let (flags, payload) =
-            if packed.len() < raw.len() { (flags | IS_LZ4, Bytes::from(packed)) } else { (flags, raw) };
-        let pieces = (HEADER_BYTES + payload.len()).div_ceil(PIECE_BYTES_MAX);
-        u16::try_from(pieces).map_err(too_large)?;
+    fn new((batch, span): (&Batch, u64), flags: u8, payload: Packed) -> Result<Prepared> {
+        let pieces = (HEADER_BYTES + payload.bytes().len()).div_ceil(PIECE_BYTES_MAX);
+        u16::try_from(pieces)
+            .map_err(|_| Error::invalid("records", "a record is larger than the log can hold"))?;
+        let flag = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
+        let flags =
+            flags | flag(IS_COMPRESSED, payload.is_compressed()) | flag(HAS_ORIGIN, batch.origin().is_some());
         let arrivals = (batch.first_arrival().millis(), batch.last_arrival().millis());
-        let payload_crc = crc32fast::hash(&payload);
-        Ok(Prepared { flags, count: batch.count(), span, arrivals, raw_bytes, payload, payload_crc })
+        Ok(Prepared { flags, count: batch.count(), span, arrivals, origin: batch.origin(), payload })
     }
 
     /// The bytes that the block will take in the tree.
     pub(super) fn stored_bytes(&self) -> u64 {
-        (HEADER_BYTES + self.payload.len()) as u64
+        (HEADER_BYTES + self.payload.bytes().len()) as u64
     }
 
     /// The header, once the block has its place.
@@ -199,19 +216,21 @@ impl Prepared {
             first_arrival: self.arrivals.0,
             last_arrival: self.arrivals.1,
             max_arrival: max_arrival.max(self.arrivals.1),
-            raw_bytes: self.raw_bytes,
-            payload_bytes: u32::try_from(self.payload.len()).unwrap_or(u32::MAX),
+            raw_bytes: self.payload.raw_bytes(),
+            payload_bytes: u32::try_from(self.payload.bytes().len()).unwrap_or(u32::MAX),
             before,
-            payload_crc: self.payload_crc,
+            origin: self.origin,
+            payload_crc: self.payload.crc(),
         }
     }
 
     /// The values to store, in order.
     pub(super) fn pieces(&self, at: PartitionKey, header: &Header) -> Vec<sled::IVec> {
         let mut first = header.encode(at);
-        let cut = self.payload.len().min(PIECE_BYTES_MAX - HEADER_BYTES);
-        first.extend_from_slice(&self.payload[..cut]);
-        let rest = self.payload[cut..].chunks(PIECE_BYTES_MAX);
+        let payload = self.payload.bytes();
+        let (begin, rest) = payload.split_at(payload.len().min(PIECE_BYTES_MAX - HEADER_BYTES));
+        first.extend_from_slice(begin);
+        let rest = rest.chunks(PIECE_BYTES_MAX);
         std::iter::once(sled::IVec::from(first)).chain(rest.map(sled::IVec::from)).collect()
     }
 }
@@ -220,8 +239,8 @@ impl Prepared {
 #[derive(Debug)]
 pub(super) struct Block {
     pub(super) header: Header,
-    offsets: Option<Bytes>,
-    batch: Batch,
+    arrivals: (Timestamp, Timestamp),
+    payload: Packed,
 }
 
 impl Block {
@@ -237,43 +256,44 @@ impl Block {
         if payload.len() != header.payload_bytes as usize {
             return Err(Error::corrupt("a piece of the block is missing"));
         }
-        if crc32fast::hash(&payload) != header.payload_crc {
-            return Err(Error::corrupt("the checksum of the block's records differs"));
-        }
-        let raw = if header.flags & IS_LZ4 == 0 {
-            payload
-        } else {
-            lz4_flex::block::decompress(&payload, header.raw_bytes as usize)
-                .map_err(|error| Error::corrupt("decompress the block").with_source(error))?
-        };
-        Self::open(header, raw.into())
-    }
-
-    fn open(header: Header, mut raw: Bytes) -> Result<Block> {
-        if raw.len() != header.raw_bytes as usize {
-            return Err(Error::corrupt("the block has another length than its header says"));
-        }
-        let offsets = if header.flags & IS_SPARSE == 0 {
-            None
-        } else {
-            let bytes = header.count as usize * 4;
-            if raw.len() < bytes {
-                return Err(Error::corrupt("the offsets of the block are cut off"));
-            }
-            Some(raw.split_to(bytes))
-        };
+        let is_compressed = header.flags & IS_COMPRESSED != 0;
+        let payload =
+            Packed::from_parts(payload.into(), header.raw_bytes, is_compressed, header.payload_crc)?;
         let arrival = |millis| {
             Timestamp::from_millis(millis).ok_or_else(|| Error::corrupt("an arrival lies outside all years"))
         };
         let arrivals = (arrival(header.first_arrival)?, arrival(header.last_arrival)?);
-        let batch = Batch::from_parts(raw, header.count, arrivals);
-        Ok(Block { header, offsets, batch })
+        Ok(Block { header, arrivals, payload })
+    }
+
+    /// The records as they lie here; none of a compacted block, whose offsets have holes.
+    pub(super) fn batch(&self) -> Option<Batch> {
+        let batch = || Batch::from_log(self.payload.clone(), self.header.count, self.arrivals);
+        let is_dense = self.header.flags & IS_SPARSE == 0;
+        is_dense.then(batch).map(|batch| with_origins(batch, self.header.origin))
     }
 
     /// The records with their offsets; damage ends it with one `Corrupt` error.
-    pub(super) fn entries(&self) -> Entries {
-        let offsets = self.offsets.clone();
-        Entries { base: self.header.base, offsets, index: 0, records: self.batch.records() }
+    pub(super) fn entries(&self) -> Result<Entries> {
+        let Header { base, count, origin, .. } = self.header;
+        if let Some(batch) = self.batch() {
+            return Ok(Entries { base, offsets: None, index: 0, records: batch.records() });
+        }
+        let mut raw = self.payload.unpack()?;
+        let offsets_bytes = count as usize * 4;
+        if raw.len() < offsets_bytes {
+            return Err(Error::corrupt("the offsets of the block are cut off"));
+        }
+        let offsets = Some(raw.split_to(offsets_bytes));
+        let batch = with_origins(Batch::from_parts(raw, count, self.arrivals), origin);
+        Ok(Entries { base, offsets, index: 0, records: batch.records() })
+    }
+}
+
+fn with_origins(batch: Batch, origin: Option<Origin>) -> Batch {
+    match origin {
+        Some(first) => batch.with_origins_from(first),
+        None => batch,
     }
 }
 

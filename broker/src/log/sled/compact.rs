@@ -95,7 +95,7 @@ fn latest_offsets(
     let mut base = range.start;
     while base < range.end && bytes < KEYS_BYTES_MAX {
         let block = block_at(store, at, base)?;
-        for entry in block.entries() {
+        for entry in block.entries()? {
             let Entry { offset, record } = entry?;
             let Some(key) = record.key else { continue };
             bytes += key.len() + KEY_OVERHEAD_BYTES;
@@ -129,7 +129,7 @@ fn rewrite(
         while base > start && bytes < BLOCK_BYTES_MAX && next.base - base < u64::from(u32::MAX) / 2 {
             let header = store.header_before(at, base - 1)?;
             let header = header.ok_or_else(|| Error::corrupt(format!("no block before offset {base}")))?;
-            let entries = block_at(store, at, header.base)?.entries();
+            let entries = block_at(store, at, header.base)?.entries()?;
             let entries: Result<Vec<Entry>> = entries.filter(|entry| rules.keep(entry)).collect();
             let entries = entries?;
             bytes += entries.iter().map(|entry| entry.record.weight()).sum::<usize>();

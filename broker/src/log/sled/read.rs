@@ -5,56 +5,73 @@ use std::sync::PoisonError;
 use super::store::Store;
 use super::topics::TopicState;
 use crate::error::{Error, Kind, Result};
-use crate::log::Chunk;
+use crate::log::{Parcel, Run};
 use crate::time::Timestamp;
 use crate::topic::{Offset, Partition};
 
-/// Reads up to about `bytes_max` bytes of records, at least one record if there is one.
+/// Reads up to about `bytes_max` bytes of records, at least one record if there is one. Blocks that lie
+/// whole within them are left as they are.
 pub(super) fn read(
     store: &Store,
     state: &TopicState,
     (partition, from): (Partition, Offset),
     bytes_max: usize,
-) -> Result<Chunk> {
+) -> Result<Parcel> {
     let _unchanged = state.rewriting.read().unwrap_or_else(PoisonError::into_inner);
     retry_if_trimmed(state, partition, || {
         let bounds = state.bounds(partition);
-        let mut chunk = Chunk { place: state.place(partition.0), entries: Vec::new(), next: from };
+        let mut parcel = Parcel { place: state.place(partition.0), runs: Vec::new(), next: from };
         if from.0 >= bounds.end {
-            return Ok(chunk);
+            return Ok(parcel);
         }
-        chunk.next = Offset(from.0.max(bounds.start));
-        let mut base = covering(store, state, partition, chunk.next.0)?;
+        parcel.next = Offset(from.0.max(bounds.start));
+        let mut base = covering(store, state, partition, parcel.next.0)?;
         let mut bytes = 0;
         while base < bounds.end && bytes < bytes_max {
-            let next = take_block(store, state, (partition, base), (&mut chunk, &mut bytes, bytes_max))?;
-            chunk.next = Offset(next);
+            let next = take_block(store, state, (partition, base), (&mut parcel, &mut bytes, bytes_max))?;
+            parcel.next = Offset(next);
+            if next == base {
+                break;
+            }
             base = next;
         }
-        Ok(chunk)
+        Ok(parcel)
     })
 }
 
-/// Takes entries of one block, from the chunk's `next` on, and returns where to read on.
+/// Takes one block, from the parcel's `next` on, and returns where to read on. One that does not fit is
+/// left for another time, so that it can come whole, or cut if the parcel would stay empty.
 fn take_block(
     store: &Store,
     state: &TopicState,
     (partition, base): (Partition, u64),
-    (chunk, bytes, bytes_max): (&mut Chunk, &mut usize, usize),
+    (parcel, bytes, bytes_max): (&mut Parcel, &mut usize, usize),
 ) -> Result<u64> {
     let locate = |error: Error| at_offset(error, state, partition, base);
     let block = store.block(state.key(partition), base).map_err(locate)?;
     let block = block.ok_or_else(|| locate(Error::corrupt("the block is missing")))?;
-    for entry in block.entries() {
+    let first = Offset(block.header.base);
+    if let Some(batch) = block.batch().filter(|_| first >= parcel.next) {
+        let weight = *bytes + batch.weight();
+        if weight <= bytes_max {
+            *bytes = weight;
+            parcel.runs.push(Run::Batch { first, batch });
+            return Ok(block.header.next());
+        }
+        if *bytes > 0 {
+            return Ok(first.0);
+        }
+    }
+    for entry in block.entries().map_err(locate)? {
         let entry = entry.map_err(locate)?;
-        if entry.offset < chunk.next {
+        if entry.offset < parcel.next {
             continue;
         }
         if *bytes >= bytes_max {
             return Ok(entry.offset.0);
         }
         *bytes += entry.record.weight();
-        chunk.entries.push(entry);
+        parcel.push(entry);
     }
     Ok(block.header.next())
 }
@@ -92,7 +109,7 @@ pub(super) fn offset_at(
             if header.count > 0 && header.last_arrival >= millis {
                 let block = store.block(at, low).map_err(locate)?;
                 let block = block.ok_or_else(|| missing(state, partition, low))?;
-                for entry in block.entries() {
+                for entry in block.entries().map_err(locate)? {
                     let entry = entry.map_err(locate)?;
                     if entry.record.arrival.millis() >= millis {
                         return Ok(entry.offset);

@@ -15,7 +15,7 @@ use super::shared::Shared;
 use super::topics::TopicState;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Result};
-use crate::log::{Append, Chunk, Reader};
+use crate::log::{Append, Chunk, Parcel, Reader};
 use crate::topic::Offset;
 
 /// How many partitions are read in one turn.
@@ -42,7 +42,25 @@ struct Spot {
 /// What was read from a spot.
 struct Read {
     from: Spot,
-    chunk: Chunk,
+    parcel: Parcel,
+}
+
+/// What a caller makes of what was read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Nothing: it comes as it lies.
+    Parcels,
+    /// Every record is decoded.
+    Chunks,
+}
+
+impl Form {
+    fn of(self, parcel: Parcel) -> Result<Parcel> {
+        match self {
+            Form::Parcels => Ok(parcel),
+            Form::Chunks => parcel.open().map(Parcel::from),
+        }
+    }
 }
 
 impl SledReader {
@@ -82,7 +100,7 @@ impl SledReader {
     fn begin_read(
         &self,
         turns: Vec<(Arc<TopicState>, Place, Spot)>,
-        bytes_max: usize,
+        (form, bytes_max): (Form, usize),
     ) -> JoinHandle<Result<Vec<Read>>> {
         let shared = Arc::clone(&self.shared);
         tokio::task::spawn_blocking(move || {
@@ -92,13 +110,12 @@ impl SledReader {
                 let mut reads = Vec::new();
                 for (state, place, from) in turns {
                     let wanted = (place.partition, from.next);
-                    let chunk = match read::read(store, &state, wanted, quantum.min(left)) {
+                    let parcel = match read::read(store, &state, wanted, quantum.min(left)) {
                         Err(_) if state.is_deleted() => continue,
-                        chunk => chunk?,
+                        parcel => form.of(parcel?)?,
                     };
-                    let bytes: usize = chunk.entries.iter().map(|entry| entry.record.weight()).sum();
-                    left = left.saturating_sub(bytes);
-                    reads.push(Read { from, chunk });
+                    left = left.saturating_sub(parcel.weight());
+                    reads.push(Read { from, parcel });
                     if left == 0 {
                         break;
                     }
@@ -110,27 +127,60 @@ impl SledReader {
 
     /// Moves the positions past what was read; what was read from elsewhere than where the reader
     /// stands now, since it was moved meanwhile, is left out.
-    fn hand_out(&mut self, reads: Vec<Read>) -> Vec<Chunk> {
-        let mut chunks = Vec::with_capacity(reads.len());
-        for Read { from, chunk } in reads {
-            let Some(topic) = self.shared.topics.find(&chunk.place.topic) else { continue };
+    fn hand_out(&mut self, reads: Vec<Read>) -> Vec<Parcel> {
+        let mut parcels = Vec::with_capacity(reads.len());
+        for Read { from, parcel } in reads {
+            let Some(topic) = self.shared.topics.find(&parcel.place.topic) else { continue };
             if topic.id != from.topic {
                 continue;
             }
             let begin = Spot { topic: topic.id, next: Offset(0) };
-            let spot = self.positions.get(&chunk.place).copied().filter(|spot| spot.topic == topic.id);
+            let spot = self.positions.get(&parcel.place).copied().filter(|spot| spot.topic == topic.id);
             if spot.is_none() {
                 // The topic is new, perhaps made again under a name that had progress.
-                self.committed.remove(&chunk.place);
+                self.committed.remove(&parcel.place);
             }
-            if spot.unwrap_or(begin) != from || chunk.next <= from.next {
+            if spot.unwrap_or(begin) != from || parcel.next <= from.next {
                 continue;
             }
-            self.share.put_last(&chunk.place);
-            self.positions.insert(chunk.place.clone(), Spot { topic: topic.id, next: chunk.next });
-            chunks.push(chunk);
+            self.share.put_last(&parcel.place);
+            self.positions.insert(parcel.place.clone(), Spot { topic: topic.id, next: parcel.next });
+            parcels.push(parcel);
         }
-        chunks
+        parcels
+    }
+
+    /// Waits for records. Nothing is handed out, and so nothing is lost, before it has its form.
+    async fn next_as(&mut self, form: Form, bytes_max: usize) -> Result<Vec<Parcel>> {
+        let share = Arc::clone(&self.share);
+        loop {
+            let mut woken = std::pin::pin!(share.wake.notified());
+            woken.as_mut().enable();
+            self.check()?;
+            let reading = match self.reading.take() {
+                Some(reading) => reading,
+                None => match self.turns() {
+                    turns if turns.is_empty() => {
+                        woken.await;
+                        continue;
+                    }
+                    turns => self.begin_read(turns, (form, bytes_max)),
+                },
+            };
+            let reading = self.reading.insert(reading);
+            let done = reading.await;
+            self.reading = None;
+            let reads = done.map_err(|error| Error::internal("read the log").with_source(error))??;
+            // A read that was begun in another form is changed here.
+            let formed = reads.into_iter().map(|Read { from, parcel }| {
+                let parcel = form.of(parcel)?;
+                Ok(Read { from, parcel })
+            });
+            let parcels = self.hand_out(formed.collect::<Result<_>>()?);
+            if !parcels.is_empty() {
+                return Ok(parcels);
+            }
+        }
     }
 }
 
@@ -154,30 +204,12 @@ impl Reader for SledReader {
     }
 
     async fn next(&mut self, bytes_max: usize) -> Result<Vec<Chunk>> {
-        let share = Arc::clone(&self.share);
-        loop {
-            let mut woken = std::pin::pin!(share.wake.notified());
-            woken.as_mut().enable();
-            self.check()?;
-            let reading = match self.reading.take() {
-                Some(reading) => reading,
-                None => match self.turns() {
-                    turns if turns.is_empty() => {
-                        woken.await;
-                        continue;
-                    }
-                    turns => self.begin_read(turns, bytes_max),
-                },
-            };
-            let reading = self.reading.insert(reading);
-            let done = reading.await;
-            self.reading = None;
-            let reads = done.map_err(|error| Error::internal("read the log").with_source(error))??;
-            let chunks = self.hand_out(reads);
-            if !chunks.is_empty() {
-                return Ok(chunks);
-            }
-        }
+        let parcels = self.next_as(Form::Chunks, bytes_max).await?;
+        parcels.into_iter().map(Parcel::open).collect()
+    }
+
+    async fn next_parcels(&mut self, bytes_max: usize) -> Result<Vec<Parcel>> {
+        self.next_as(Form::Parcels, bytes_max).await
     }
 
     async fn commit(&mut self, upto: &Checkpoint, outputs: Vec<Append>) -> Result<()> {

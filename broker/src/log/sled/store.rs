@@ -14,7 +14,8 @@ use super::key::{self, PartitionKey};
 use crate::error::{Error, Kind, Result, ResultExt};
 use crate::topic::{Cleanup, TopicConfig};
 
-const FORMAT_VERSION: &[u8] = b"1";
+/// Version 1 was never released.
+const FORMAT_VERSION: &[u8] = b"2";
 const LOCK_FILE: &str = "lock";
 /// sled lets go of its file from a thread of its own, a moment after it was dropped.
 const REOPEN_PATIENCE: Duration = Duration::from_secs(10);
