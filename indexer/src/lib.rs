@@ -5,6 +5,7 @@ pub mod archive;
 mod grpc;
 mod http;
 mod index;
+mod line;
 mod query;
 mod split;
 pub mod store;
