@@ -12,4 +12,5 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+pub use grpc::EventsService;
 pub use index::{Indexer, Limits, Parts};

@@ -183,10 +183,9 @@ impl Finished {
     pub(super) fn entries(&self) -> Result<impl Iterator<Item = Result<Entry>> + '_> {
         let lines = object::decode(self.compression, self.bytes.clone())?;
         Ok(lines.zip(self.arrivals.iter()).map(|(line, arrival)| {
-            let unreadable =
-                |error: std::io::Error| Error::internal("read staged events").with_source(error);
-            let event: ArchivedEvent =
-                serde_json::from_slice(&line.map_err(unreadable)?).map_err(|error| unreadable(error.into()))?;
+            let unreadable = |error: std::io::Error| Error::internal("read staged events").with_source(error);
+            let event: ArchivedEvent = serde_json::from_slice(&line.map_err(unreadable)?)
+                .map_err(|error| unreadable(error.into()))?;
             let value = Box::<str>::from(event.value).into_boxed_bytes();
             let mut record = Record::new(Bytes::from(value), arrival);
             record.key = event.key.map(Bytes::from);

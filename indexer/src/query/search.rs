@@ -30,7 +30,7 @@ impl Piece {
         }
     }
 
-    fn position(&self, document: u32) -> Position {
+    pub(super) fn position(&self, document: u32) -> Position {
         match self {
             Piece::Run(run) => run.position(document as usize),
             Piece::Split(split) => split.position(document),
@@ -58,7 +58,8 @@ impl Piece {
         low
     }
 
-    fn find(&self, terms: Option<&Terms>, range: Range<u32>, take: Take) -> Result<Vec<u32>> {
+    /// The documents of a range that are looked for, from the end that the order begins at.
+    pub(super) fn find(&self, terms: Option<&Terms>, range: Range<u32>, take: Take) -> Result<Vec<u32>> {
         let Some(terms) = terms else {
             return Ok(match take.order {
                 Order::Ascending => range.take(take.limit).collect(),
@@ -208,7 +209,7 @@ impl Search {
     }
 
     /// The documents of a piece within the bounds and past the cursor.
-    fn range(&self, piece: &Piece, order: Order) -> Range<u32> {
+    pub(super) fn range(&self, piece: &Piece, order: Order) -> Range<u32> {
         let Bounds { from, to } = self.bounds;
         let mut start = piece.partition_point(|position| position.time >= from);
         let mut end = piece.partition_point(|position| position.time > to);
