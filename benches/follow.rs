@@ -24,8 +24,7 @@ use tonic::transport::Endpoint;
 
 const ROLES: &str = "ingest,router,sinks,query";
 const PARTITIONS: u32 = 4;
-/// A server takes 64 at a time.
-const FOLLOWERS: usize = 60;
+const FOLLOWERS: usize = 100;
 const AT_ONCE: usize = 50;
 const EVERY: Duration = Duration::from_millis(10);
 /// Events of one follower that are timed: a part of them, so that the timing costs little.
@@ -43,7 +42,7 @@ fn main() {
     }
     let options = Options::read();
     let results = Results::of("follow", &options);
-    let name = "follow, 60 followers, 5,000 events/s";
+    let name = "follow, 100 followers, 5,000 events/s";
     if !options.wants(name) {
         return;
     }

@@ -157,6 +157,8 @@ impl Config {
             ("archive.object_bytes_max", self.archive.object_bytes_max.0),
             ("index.split_events_max", self.index.split_events_max),
             ("index.segment_events_max", self.index.segment_events_max),
+            ("index.exports_max", u64::from(self.index.exports_max)),
+            ("index.followers_max", u64::from(self.index.followers_max)),
             ("shutdown_grace_seconds", self.shutdown_grace_seconds),
         ];
         if let Some((key, _)) = bounds.iter().find(|(_, value)| *value == 0) {

@@ -13,11 +13,10 @@
 //! On shutdown nothing is flushed: what is not in an object yet is read again.
 
 mod lane;
-mod line;
 mod object;
-mod packed;
 mod put;
 mod read;
+mod staged;
 #[cfg(test)]
 mod tests;
 
@@ -30,19 +29,22 @@ use broker::catalog::Stream;
 use broker::log::Chunk;
 use broker::{
     Catalog, Checkpoint, Clock, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage,
-    StreamName,
+    StreamName, Timestamp,
 };
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
+use tokio::sync::Semaphore;
 
-use lane::Lane;
+use lane::{Cutting, Lane, Settled};
 pub use object::Compression;
-use put::Objects;
+use put::{Objects, blocking};
 pub use read::{ArchivedEvent, ArchivedObject, count, objects, read_object};
 
 /// How many objects are compressed and put at the same time.
 const PUTS_MAX: usize = 4;
+/// How many objects are compressed as they grow; the others when they end. Each holds some megabytes.
+const ENCODERS_MAX: usize = 8;
 
 /// How objects are cut and written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,9 +82,11 @@ pub struct Archive {
     objects: Objects,
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
-    settings: Arc<ArchiveSettings>,
-    lanes: BTreeMap<Place, Lane>,
+    cutting: Cutting,
+    lanes: Lanes,
 }
+
+type Lanes = BTreeMap<Place, Lane>;
 
 impl Archive {
     /// A sink that writes to `objects` the streams of `catalog` that have it switched on.
@@ -94,7 +98,8 @@ impl Archive {
     ) -> Self {
         let settings = Arc::new(settings);
         let objects = Objects::new(objects, Arc::clone(&settings));
-        Self { objects, catalog, clock, settings, lanes: BTreeMap::new() }
+        let cutting = Cutting { settings, encoders: Arc::new(Semaphore::new(ENCODERS_MAX)) };
+        Self { objects, catalog, clock, cutting, lanes: BTreeMap::new() }
     }
 
     /// The stream whose processed topic this is, as the catalog knows it; none once it is deleted.
@@ -116,35 +121,6 @@ impl Archive {
         Ok(self.stream(&chunk.place))
     }
 
-    fn stage(&mut self, chunk: Chunk, stream: Option<Arc<Stream>>) -> Result<()> {
-        let Some(stream) = stream else {
-            self.lanes.remove(&chunk.place);
-            return Ok(());
-        };
-        let is_archived = stream.definition.sinks.archive;
-        let life = stream.definition.incarnation;
-        let lane = self.lanes.get(&chunk.place);
-        let is_other_life = lane.is_some_and(|lane| lane.incarnation() != life);
-        // What this life had before the chunk was staged as if it were the life before.
-        if is_other_life && chunk.entries.first().is_some_and(|entry| entry.offset > Offset(0)) {
-            return Err(began_anew(stream.name()));
-        }
-        if is_other_life || lane.is_none() {
-            let lane = Lane::new(chunk.place.partition, stream, Offset(0));
-            self.lanes.insert(chunk.place.clone(), lane);
-        }
-        let lane = self.lanes.get_mut(&chunk.place).expect("it was there or was inserted");
-        if !is_archived {
-            lane.close();
-            return Ok(());
-        }
-        let now = self.clock.now();
-        for entry in chunk.entries {
-            lane.push(entry, now, &self.settings);
-        }
-        Ok(())
-    }
-
     /// Makes sure that no object is put under the name of a life that ended: another process may
     /// have deleted the stream and made it again a moment ago.
     async fn check_lives(&self) -> Result<()> {
@@ -162,7 +138,7 @@ impl Archive {
     /// Closes the largest open objects until what waits is within its limit.
     fn relieve(&mut self) {
         let mut held: u64 = self.lanes.values().map(Lane::open_bytes).sum();
-        while held > self.settings.staged_bytes_max {
+        while held > self.cutting.settings.staged_bytes_max {
             let Some(largest) = self.lanes.values_mut().max_by_key(|lane| lane.open_bytes()) else {
                 return;
             };
@@ -194,33 +170,76 @@ impl Sink for Archive {
         for (place, next) in committed.iter() {
             self.lanes.remove(place);
             if let Some(stream) = self.stream(place) {
-                self.lanes.insert(place.clone(), Lane::new(place.partition, stream, next));
+                let lane = Lane::new(place.partition, stream, next, &self.cutting.settings);
+                self.lanes.insert(place.clone(), lane);
             }
         }
         Ok(committed.clone())
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
+        let mut known = Vec::with_capacity(chunks.len());
         for chunk in chunks {
             let stream = self.stream_of(&chunk).await?;
-            self.stage(chunk, stream)?;
+            known.push((chunk, stream));
         }
+        let mut lanes = std::mem::take(&mut self.lanes);
+        let (now, cutting) = (self.clock.now(), self.cutting.clone());
+        // After an error the worker resumes, and nothing is left of what was staged.
+        self.lanes = blocking(move || {
+            for (chunk, stream) in known {
+                stage(&mut lanes, (chunk, stream), now, &cutting)?;
+            }
+            Ok(lanes)
+        })
+        .await?;
         Ok(Vec::new())
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
         let now = self.clock.now();
-        for lane in self.lanes.values_mut().filter(|lane| lane.is_idle(now, &self.settings)) {
+        for lane in self.lanes.values_mut().filter(|lane| lane.is_idle(now, &self.cutting.settings)) {
             lane.close();
         }
         self.relieve();
         self.check_lives().await?;
         let due = self.lanes.values_mut().filter(|lane| lane.has_closed());
         let puts: Vec<BoxFuture<'_, Result<()>>> =
-            due.map(|lane| Box::pin(put_closed(lane, &self.objects, &self.settings)) as _).collect();
+            due.map(|lane| Box::pin(put_closed(lane, &self.objects, &self.cutting)) as _).collect();
         stream::iter(puts).buffer_unordered(PUTS_MAX).try_collect::<()>().await?;
         Ok(Flushed { through: self.through(upto), appends: Vec::new() })
     }
+}
+
+/// Stages a chunk of a stream; one of a stream that is gone is dropped. Blocks.
+fn stage(
+    lanes: &mut Lanes,
+    (chunk, stream): (Chunk, Option<Arc<Stream>>),
+    now: Timestamp,
+    cutting: &Cutting,
+) -> Result<()> {
+    let Some(stream) = stream else {
+        lanes.remove(&chunk.place);
+        return Ok(());
+    };
+    let is_archived = stream.definition.sinks.archive;
+    let life = stream.definition.incarnation;
+    let lane = lanes.get(&chunk.place);
+    let is_other_life = lane.is_some_and(|lane| lane.incarnation() != life);
+    // What this life had before the chunk was staged as if it were the life before.
+    if is_other_life && chunk.entries.first().is_some_and(|entry| entry.offset > Offset(0)) {
+        return Err(began_anew(stream.name()));
+    }
+    if is_other_life || lane.is_none() {
+        let lane = Lane::new(chunk.place.partition, stream, Offset(0), &cutting.settings);
+        lanes.insert(chunk.place.clone(), lane);
+    }
+    let lane = lanes.get_mut(&chunk.place).expect("it was there or was inserted");
+    if !is_archived {
+        lane.close();
+        return Ok(());
+    }
+    chunk.entries.iter().try_for_each(|entry| lane.push(entry, now, cutting))
 }
 
 /// The error that makes the worker resume.
@@ -230,15 +249,22 @@ fn began_anew(stream: &StreamName) -> Error {
 
 /// Puts a partition's closed objects one after the other: where one ends decides where the next
 /// begins.
-async fn put_closed(lane: &mut Lane, objects: &Objects, settings: &ArchiveSettings) -> Result<()> {
-    while let Some(cut) = lane.take_closed() {
-        let put = objects.put(lane.span(cut)).await;
+async fn put_closed(lane: &mut Lane, objects: &Objects, cutting: &Cutting) -> Result<()> {
+    while let Some(closed) = lane.take_closed() {
+        let put = objects.put(lane.span(closed)).await;
         let put = put.map_err(|error| match error.kind() {
             // The bucket is gone: wait for it, the stream is still there.
             Kind::NotFound => Error::unavailable(error.to_string()),
             _ => error,
         })?;
-        lane.settle(put, settings)?;
+        match put {
+            Settled::Put(end) => lane.pass(end),
+            Settled::Adopted(end, ours) => {
+                let (mut taken, cutting) = (lane.take(&cutting.settings), cutting.clone());
+                let cut = move || taken.cut_anew(end, &ours, &cutting).map(|()| taken);
+                *lane = blocking(cut).await?;
+            }
+        }
     }
     Ok(())
 }

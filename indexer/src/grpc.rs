@@ -2,24 +2,33 @@
 //! tail.
 
 mod follow;
+mod service;
+mod tail;
 #[cfg(test)]
 mod tests;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
-use broker::{Entry, Error, Offset, Origin, Partition, Result, StreamName};
+use broker::{Error, Offset, Origin, Partition, Result, StreamName};
+use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use proto::problem::Problem;
 use proto::v1;
 use tonic::{Request, Response, Status};
 
+pub use service::EventsService;
+pub(crate) use tail::Tails;
+
+use service::Frames;
+
 use crate::index::Indexer;
-use crate::query::{Asked, Bucket, Interval, Query};
+use crate::line::Line;
+use crate::query::{Asked, Bucket, Chunk, Interval, Query};
 use crate::split::{Event, Order};
 
 /// The service.
-pub struct Events {
+pub(crate) struct Events {
     indexer: Arc<Indexer>,
 }
 
@@ -73,8 +82,8 @@ impl Events {
 
     async fn exported(&self, request: v1::ExportRequest) -> Result<EventStream> {
         let query = self.query_of(request.filter, request.descending).await?;
-        let pages = self.indexer.export(query).await?;
-        let events = pages.map_ok(|page| stream::iter(page.into_iter().map(|event| Ok(answered(event)))));
+        let chunks = self.indexer.export::<Messages>(query).await?;
+        let events = chunks.map_ok(|chunk| stream::iter(chunk.events.into_iter().map(Ok)));
         Ok(events.try_flatten().map_err(status).boxed())
     }
 }
@@ -104,10 +113,34 @@ impl v1::events_server::Events for Events {
 
     type FollowStream = EventStream;
 
+    /// The answer carries its frames as an extension, for [`EventsService`] to send as they are; who
+    /// calls this directly gets the messages in them.
     async fn follow(&self, request: Request<v1::FollowRequest>) -> Result<Response<EventStream>, Status> {
-        let followed = follow::follow(Arc::clone(&self.indexer), request.into_inner()).await;
-        let events = followed.map_err(status)?;
-        Ok(Response::new(events.map_err(status).boxed()))
+        let followed = follow::follow(&self.indexer, request.into_inner()).await;
+        let frames = Frames::new(followed.map_err(status)?.boxed());
+        let mut response = Response::new(frames.clone().into_messages());
+        response.extensions_mut().insert(frames);
+        Ok(response)
+    }
+}
+
+/// Events of an export as messages.
+#[derive(Default)]
+struct Messages {
+    events: Vec<v1::Event>,
+    bytes: usize,
+}
+
+impl Chunk for Messages {
+    fn add(&mut self, event: &Line<'_>) -> Result<()> {
+        let message = message(event);
+        self.bytes += size_of::<v1::Event>() + event.key.map_or(0, <[u8]>::len) + event.value.len();
+        self.events.push(message);
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -126,8 +159,14 @@ fn answered(event: Event) -> v1::Event {
     }
 }
 
-fn followed(partition: Partition, entry: &Entry) -> v1::Event {
-    answered(Event::of(partition, entry))
+fn message(event: &Line<'_>) -> v1::Event {
+    v1::Event {
+        position: Some(place(event.partition, event.offset)),
+        origin: event.origin.map(|Origin { partition, offset }| place(partition, offset)),
+        timestamp_micros: event.time.micros(),
+        key: event.key.map(|key| String::from_utf8_lossy(key).into_owned()),
+        value: Bytes::copy_from_slice(event.value),
+    }
 }
 
 fn place(partition: Partition, offset: Offset) -> v1::Position {

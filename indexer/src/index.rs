@@ -30,7 +30,6 @@ use std::time::Duration;
 use broker::catalog::Stream;
 use broker::{Catalog, Clock, Error, Kind, Log, Result, Sink, StreamName};
 use object_store::ObjectStore;
-use proto::v1::events_server::EventsServer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +39,8 @@ pub(crate) use stream::{PartView, StreamIndex};
 
 use splits::SplitStore;
 use upkeep::Grown;
+
+use crate::grpc::{EventsService, Tails};
 
 /// What the index is made of.
 pub struct Parts {
@@ -83,8 +84,11 @@ pub struct Limits {
     pub query_read_bytes_max: usize,
     /// How many pages and counts are answered at the same time.
     pub queries_max: usize,
-    /// How many exports and followers run at the same time.
-    pub streams_max: usize,
+    /// How many exports run at the same time. Each holds a thread.
+    pub exports_max: usize,
+    /// How many followers there are at the same time. One that is slow holds a chunk or two of a
+    /// quarter of a MiB.
+    pub followers_max: usize,
     /// What the local copies of splits may take, in bytes.
     pub cache_bytes_max: u64,
     /// How old the list of a stream's splits may be where another process publishes them.
@@ -108,7 +112,8 @@ impl Default for Limits {
             query_wait_max: Duration::from_secs(5),
             query_read_bytes_max: 32 << 20,
             queries_max: 64,
-            streams_max: 64,
+            exports_max: 64,
+            followers_max: 1_000,
             cache_bytes_max: 8 << 30,
             listing_age_max: Duration::from_secs(3),
             split_grace: Duration::from_secs(600),
@@ -126,7 +131,9 @@ pub struct Indexer {
     pub(crate) limits: Limits,
     pub(crate) splits: SplitStore,
     pub(crate) queries: Arc<Semaphore>,
-    pub(crate) streams_open: Arc<Semaphore>,
+    pub(crate) exports_open: Arc<Semaphore>,
+    pub(crate) followers_open: Arc<Semaphore>,
+    pub(crate) tails: Tails,
     streams: Mutex<HashMap<StreamName, Arc<StreamIndex>>>,
     staged_bytes: Arc<AtomicUsize>,
     grown: Grown,
@@ -143,7 +150,9 @@ impl Indexer {
             shutdown,
             splits: SplitStore::new(objects, cache_directory, limits.cache_bytes_max),
             queries: Arc::new(Semaphore::new(limits.queries_max)),
-            streams_open: Arc::new(Semaphore::new(limits.streams_max)),
+            exports_open: Arc::new(Semaphore::new(limits.exports_max)),
+            followers_open: Arc::new(Semaphore::new(limits.followers_max)),
+            tails: Tails::default(),
             limits,
             streams: Mutex::default(),
             staged_bytes: Arc::default(),
@@ -168,8 +177,8 @@ impl Indexer {
     }
 
     /// The query doors over gRPC.
-    pub fn grpc(self: &Arc<Self>) -> EventsServer<crate::grpc::Events> {
-        EventsServer::new(crate::grpc::Events::new(Arc::clone(self)))
+    pub fn grpc(self: &Arc<Self>) -> EventsService {
+        EventsService::new(crate::grpc::Events::new(Arc::clone(self)))
     }
 
     /// The stream's index in this life of the stream. One of an earlier life is let go.

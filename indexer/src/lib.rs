@@ -5,10 +5,12 @@ pub mod archive;
 mod grpc;
 mod http;
 mod index;
+mod line;
 mod query;
 mod split;
 pub mod store;
 #[cfg(test)]
 mod testing;
 
+pub use grpc::EventsService;
 pub use index::{Indexer, Limits, Parts};

@@ -3,23 +3,25 @@
 //! Every answer is ordered by (timestamp, partition, offset), and that triple is the cursor.
 
 mod cursor;
+mod export;
 mod histogram;
 mod parse;
 mod search;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod walk;
 
 use std::sync::Arc;
 
 use broker::catalog::Stream;
 use broker::{Error, Kind, Result, StreamName, Timestamp};
-use futures::Stream as Events;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::index::{Indexer, blocking};
 use crate::split::{Event, Order, Position, Take, Terms};
 
+pub(crate) use export::{CHUNK_BYTES, Chunk};
 pub(crate) use histogram::{Bucket, Interval};
 pub(crate) use parse::{Bounds, day};
 pub(crate) use snapshot::Snapshot;
@@ -112,28 +114,6 @@ impl Indexer {
         let snapshot = self.snapshot(&query.stream, query.bounds).await?;
         let buckets = snapshot.histogram(query, interval).await?;
         Ok((buckets, snapshot.complete_through))
-    }
-
-    /// Every event, page after page of one snapshot. The first page is read before this returns, so
-    /// that what fails at once is an answer and not a broken stream.
-    pub(crate) async fn export(
-        &self,
-        query: Query,
-    ) -> Result<impl Events<Item = Result<Vec<Event>>> + use<>> {
-        let permit = permit(&self.streams_open, "exports")?;
-        let limit = self.limits.page_events_max;
-        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
-        let first = snapshot.page(&query, None, limit).await?;
-        Ok(async_stream::try_stream! {
-            let _permit = permit;
-            let (events, mut last) = first;
-            yield events;
-            while let Some(after) = last {
-                let (events, next) = snapshot.page(&query, Some(after), limit).await?;
-                yield events;
-                last = next;
-            }
-        })
     }
 
     /// A page's size: the default where none was given.

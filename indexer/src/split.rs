@@ -9,6 +9,7 @@
 mod build;
 mod bundle;
 mod document;
+mod documents;
 mod grammar;
 mod merge;
 mod schema;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 
 pub(crate) use build::{build_split, searchable};
 pub(crate) use bundle::{FORMAT, Footer, TRAILER_BYTES};
+pub(crate) use documents::{Documents, Stored};
 pub(crate) use grammar::Terms;
 pub(crate) use merge::merge;
 pub(crate) use segment::{Segment, Split};

@@ -181,6 +181,8 @@ fn index_limits(settings: &config::Index) -> indexer::Limits {
         segment_events_max: whole(settings.segment_events_max),
         query_wait_max: Duration::from_secs(settings.query_wait_seconds),
         cache_bytes_max: settings.cache_bytes_max.0,
+        exports_max: settings.exports_max as usize,
+        followers_max: settings.followers_max as usize,
         ..indexer::Limits::default()
     }
 }

@@ -20,6 +20,10 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
         let router = move || Box::new(Router::new(catalog.clone())) as Box<dyn Sink>;
         work(supervisor, parts, ("router", Stage::Raw, Group::ROUTER), router);
     }
+    if config.roles.has(Role::Query) {
+        let indexer = parts.indexer.clone();
+        supervisor.keep("tails", move |stop| indexer.clone().keep_tails(stop));
+    }
     if config.roles.has(Role::Sinks) {
         let archive = parts.archive.clone();
         work(supervisor, parts, ("archive", Stage::Processed, Group::ARCHIVE), move || archive.sink());

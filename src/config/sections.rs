@@ -140,6 +140,10 @@ pub(crate) struct Index {
     pub(crate) query_wait_seconds: u64,
     /// Copies of published splits on the local disk.
     pub(crate) cache_bytes_max: Size,
+    /// Exports at the same time.
+    pub(crate) exports_max: u32,
+    /// Followers at the same time.
+    pub(crate) followers_max: u32,
 }
 
 impl Default for Index {
@@ -150,6 +154,8 @@ impl Default for Index {
             segment_events_max: 20_000,
             query_wait_seconds: 5,
             cache_bytes_max: Size::mib(10 << 10),
+            exports_max: 64,
+            followers_max: 1_000,
         }
     }
 }

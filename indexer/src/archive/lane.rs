@@ -13,10 +13,10 @@ use std::time::Duration;
 use broker::catalog::Stream;
 use broker::log::Entry;
 use broker::{Offset, Partition, Result, StreamName, Timestamp};
+use tokio::sync::Semaphore;
 
 use super::ArchiveSettings;
-use super::line;
-use super::packed::Packed;
+use super::staged::{Finished, Staged};
 
 /// A stream is idle when nothing was staged for so long. While more keeps coming, as when a worker
 /// catches up with old events, the events themselves say where objects end.
@@ -24,48 +24,28 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 
 const HOUR_MICROS: i64 = 3_600_000_000;
 
-/// Events of one object.
-#[derive(Debug, Default)]
-pub(super) struct Cut {
-    pub(super) events: Packed,
-    line_bytes: u64,
-}
-
-impl Cut {
-    fn takes(&self, entry: &Entry, line_bytes: u64, settings: &ArchiveSettings) -> bool {
-        let Some(first) = self.events.first().map(|first| first.record.arrival) else {
-            return true;
-        };
-        let arrival = entry.record.arrival;
-        let hour = |time: Timestamp| time.micros().div_euclid(HOUR_MICROS);
-        self.line_bytes + line_bytes <= settings.object_bytes_max
-            && arrival.since(first) < settings.object_age_max
-            && hour(arrival) <= hour(first)
-    }
-
-    fn push(&mut self, entry: Entry, line_bytes: u64) {
-        self.line_bytes += line_bytes;
-        self.events.push(entry);
-    }
+/// What everything that is staged is cut by.
+#[derive(Clone)]
+pub(super) struct Cutting {
+    pub(super) settings: Arc<ArchiveSettings>,
+    /// How many objects may be compressed as they grow.
+    pub(super) encoders: Arc<Semaphore>,
 }
 
 /// What a span of events needs to become an object.
 pub(super) struct Span {
     pub(super) stream: Arc<Stream>,
-    pub(super) partition: Partition,
-    pub(super) events: Packed,
+    pub(super) events: Staged,
     /// Whether an object may be there under the name of another compression.
     pub(super) is_first: bool,
 }
 
 /// What became of a span.
-pub(super) struct Settled {
-    /// Whose end counts: the object's that was written or found.
-    pub(super) end: Offset,
-    /// Whether it was found.
-    pub(super) is_adopted: bool,
-    /// The span's events.
-    pub(super) events: Packed,
+pub(super) enum Settled {
+    /// It was put. Here it ends.
+    Put(Offset),
+    /// An object of somebody else's was found, whose end counts.
+    Adopted(Offset, Finished),
 }
 
 /// One partition of one life of a stream.
@@ -75,8 +55,8 @@ pub(super) struct Lane {
     floor: Offset,
     /// What is staged next comes here or later, or again.
     next: Offset,
-    closed: VecDeque<Cut>,
-    open: Cut,
+    closed: VecDeque<Staged>,
+    open: Staged,
     first_staged: Timestamp,
     last_staged: Timestamp,
     has_written: bool,
@@ -84,12 +64,29 @@ pub(super) struct Lane {
 
 impl Lane {
     /// A partition of which everything before `floor` is in objects, or needs none.
-    pub(super) fn new(partition: Partition, stream: Arc<Stream>, floor: Offset) -> Self {
-        let never = Timestamp::MIN;
-        let (closed, open) = (VecDeque::new(), Cut::default());
-        let (first_staged, last_staged) = (never, never);
-        let next = floor;
-        Self { partition, stream, floor, next, closed, open, first_staged, last_staged, has_written: false }
+    pub(super) fn new(
+        partition: Partition,
+        stream: Arc<Stream>,
+        floor: Offset,
+        settings: &ArchiveSettings,
+    ) -> Self {
+        Self {
+            partition,
+            stream,
+            floor,
+            next: floor,
+            closed: VecDeque::new(),
+            open: Staged::new(partition, settings.compression),
+            first_staged: Timestamp::MIN,
+            last_staged: Timestamp::MIN,
+            has_written: false,
+        }
+    }
+
+    /// The lane with all that is staged, to be put back: an empty one stays behind.
+    pub(super) fn take(&mut self, settings: &ArchiveSettings) -> Self {
+        let empty = Self::new(self.partition, Arc::clone(&self.stream), self.floor, settings);
+        std::mem::replace(self, empty)
     }
 
     pub(super) fn incarnation(&self) -> u64 {
@@ -111,7 +108,7 @@ impl Lane {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.closed.is_empty() && self.open.events.is_empty()
+        self.closed.is_empty() && self.open.is_empty()
     }
 
     pub(super) fn has_closed(&self) -> bool {
@@ -120,67 +117,85 @@ impl Lane {
 
     /// What the open object's events hold in memory.
     pub(super) fn open_bytes(&self) -> u64 {
-        self.open.events.held_bytes()
+        self.open.held_bytes()
     }
 
     /// Stages an event, unless an object holds it already; closes the open object if it ends here.
-    pub(super) fn push(&mut self, entry: Entry, now: Timestamp, settings: &ArchiveSettings) {
+    /// Blocks now and then, to compress.
+    pub(super) fn push(&mut self, entry: &Entry, now: Timestamp, cutting: &Cutting) -> Result<()> {
         if entry.offset < self.floor {
-            return;
+            return Ok(());
         }
         self.next = entry.offset.next();
-        let line_bytes = line::length(self.partition, &entry);
-        if !self.open.takes(&entry, line_bytes, settings) {
+        let bytes_max = cutting.settings.object_bytes_max;
+        if self.ends_before(entry.record.arrival, &cutting.settings) {
             self.close();
         }
-        if self.open.events.is_empty() {
+        if self.open.is_empty() {
             self.first_staged = now;
         }
+        if !self.open.push(entry, bytes_max) {
+            self.close();
+            self.first_staged = now;
+            self.open.push(entry, bytes_max);
+        }
         self.last_staged = now;
-        self.open.push(entry, line_bytes);
+        self.open.step(&cutting.encoders)
+    }
+
+    /// Whether the open object has an event and takes none of that arrival.
+    fn ends_before(&self, arrival: Timestamp, settings: &ArchiveSettings) -> bool {
+        let Some(first) = self.open.first_arrival() else { return false };
+        let hour = |time: Timestamp| time.micros().div_euclid(HOUR_MICROS);
+        arrival.since(first) >= settings.object_age_max || hour(arrival) > hour(first)
     }
 
     /// Whether the open object waited long enough for events that do not come.
     pub(super) fn is_idle(&self, now: Timestamp, settings: &ArchiveSettings) -> bool {
-        let Some(first) = self.open.events.first() else {
-            return false;
-        };
+        let Some(first) = self.open.first_arrival() else { return false };
         let age_max = settings.object_age_max;
         let waited = now.since(self.last_staged) >= IDLE_AFTER || now.since(self.first_staged) >= age_max;
-        waited && now.since(first.record.arrival) >= age_max
+        waited && now.since(first) >= age_max
     }
 
     /// Ends the open object as it is.
     pub(super) fn close(&mut self) {
-        if !self.open.events.is_empty() {
-            self.closed.push_back(std::mem::take(&mut self.open));
+        if !self.open.is_empty() {
+            self.closed.push_back(self.open.take());
         }
     }
 
     /// The oldest closed object; it must be settled before the next is taken.
-    pub(super) fn take_closed(&mut self) -> Option<Cut> {
+    pub(super) fn take_closed(&mut self) -> Option<Staged> {
         self.closed.pop_front()
     }
 
-    pub(super) fn span(&self, cut: Cut) -> Span {
-        let (stream, partition) = (Arc::clone(&self.stream), self.partition);
-        Span { stream, partition, events: cut.events, is_first: !self.has_written }
+    pub(super) fn span(&self, events: Staged) -> Span {
+        Span { stream: Arc::clone(&self.stream), events, is_first: !self.has_written }
     }
 
-    /// Goes on behind an object. If somebody else wrote it, what is left is cut anew from there.
-    pub(super) fn settle(&mut self, settled: Settled, settings: &ArchiveSettings) -> Result<()> {
-        self.floor = settled.end;
-        if !settled.is_adopted {
-            self.has_written = true;
-            return Ok(());
+    /// Goes on behind an object that was put.
+    pub(super) fn pass(&mut self, end: Offset) {
+        self.floor = end;
+        self.has_written = true;
+    }
+
+    /// Goes on behind an object that somebody else put in the place of ours: what is left of ours and
+    /// of the later ones is cut anew from there. Blocks.
+    pub(super) fn cut_anew(&mut self, end: Offset, ours: &Finished, cutting: &Cutting) -> Result<()> {
+        self.floor = end;
+        let open = self.open.take();
+        let later: Vec<Staged> = self.closed.drain(..).chain([open]).collect();
+        self.push_again(ours, cutting)?;
+        for staged in later {
+            self.push_again(&staged.finish()?, cutting)?;
         }
-        let closed = std::mem::take(&mut self.closed);
-        let open = std::mem::take(&mut self.open);
-        let later = closed.into_iter().chain([open]).map(|cut| cut.events);
-        for events in [settled.events].into_iter().chain(later) {
-            for entry in events.entries() {
-                self.push(entry?, self.last_staged, settings);
-            }
+        Ok(())
+    }
+
+    fn push_again(&mut self, events: &Finished, cutting: &Cutting) -> Result<()> {
+        for entry in events.entries()? {
+            self.push(&entry?, self.last_staged, cutting)?;
         }
         Ok(())
     }

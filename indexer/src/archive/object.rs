@@ -11,15 +11,10 @@ use chrono::{Datelike, Timelike};
 use object_store::path::Path;
 use serde::{Deserialize, Serialize};
 
-use super::line;
-use super::packed::Packed;
-
 /// Levels are fixed, and each object is compressed by one thread, so that a retry writes the same
 /// bytes.
 const ZSTD_LEVEL: i32 = 3;
 const GZIP_LEVEL: u32 = 6;
-/// How many bytes of lines are gathered before they are compressed.
-const GATHERED_BYTES: usize = 128 << 10;
 
 /// How objects are compressed; the end of their names tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,13 +60,13 @@ fn name_prefix(stream: &Stream) -> String {
 
 /// An object's name without its extension: in the folder of its first event's arrival, the topic,
 /// the stream's life, the partition and the first offset.
-pub(super) fn stem(stream: &Stream, partition: Partition, first: &Entry) -> String {
-    let arrival = first.record.arrival.to_utc();
+pub(super) fn stem(stream: &Stream, first: &Identity, arrival: Timestamp) -> String {
+    let arrival = arrival.to_utc();
     let (year, month, day, hour) = (arrival.year(), arrival.month(), arrival.day(), arrival.hour());
     let (folder, name) = (folder(stream), name_prefix(stream));
     format!(
         "{folder}/year={year:04}/month={month}/day={day}/hour={hour}/{name}{:05}-{:020}",
-        partition.0, first.offset.0
+        first.partition.0, first.offset.0
     )
 }
 
@@ -88,21 +83,56 @@ pub(super) fn parse_name(stream: &Stream, path: &Path) -> Option<(Partition, Off
     Some((Partition(partition.parse().ok()?), Offset(offset.parse().ok()?)))
 }
 
-/// Writes the events' lines and compresses them. Blocks.
-pub(super) fn encode(partition: Partition, events: &Packed, compression: Compression) -> Result<Bytes> {
-    let finish = |finished: io::Result<Vec<u8>>| finished.or_error(Kind::Internal, "compress object");
-    let bytes = match compression {
-        Compression::None => write_lines(partition, events, Vec::new()),
-        Compression::Gzip => {
-            let encoder = flate2::GzBuilder::new().write(Vec::new(), flate2::Compression::new(GZIP_LEVEL));
-            finish(write_lines(partition, events, encoder)?.finish())
+/// Compresses the lines of one object. What comes out depends on the lines and on the steps they are
+/// written in.
+pub(super) enum Encoder {
+    Zstd(zstd::Encoder<'static, Vec<u8>>),
+    Gzip(flate2::write::GzEncoder<Vec<u8>>),
+    None(Vec<u8>),
+}
+
+impl Encoder {
+    pub(super) fn new(compression: Compression) -> Result<Self> {
+        Ok(match compression {
+            Compression::None => Self::None(Vec::new()),
+            Compression::Gzip => {
+                let level = flate2::Compression::new(GZIP_LEVEL);
+                Self::Gzip(flate2::GzBuilder::new().write(Vec::new(), level))
+            }
+            Compression::Zstd => {
+                Self::Zstd(zstd_encoder().or_error(Kind::Internal, "begin to compress an object")?)
+            }
+        })
+    }
+
+    /// Takes the next lines. Blocks.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<()> {
+        let written = match self {
+            Self::Zstd(encoder) => encoder.write_all(lines),
+            Self::Gzip(encoder) => encoder.write_all(lines),
+            Self::None(out) => out.write_all(lines),
+        };
+        written.or_error(Kind::Internal, "compress object")
+    }
+
+    /// The object's bytes. Blocks.
+    pub(super) fn finish(self) -> Result<Bytes> {
+        let bytes = match self {
+            Self::Zstd(encoder) => encoder.finish(),
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::None(out) => Ok(out),
+        };
+        bytes.map(Bytes::from).or_error(Kind::Internal, "compress object")
+    }
+
+    /// How many bytes have come out so far.
+    pub(super) fn held_bytes(&self) -> usize {
+        match self {
+            Self::Zstd(encoder) => encoder.get_ref().capacity(),
+            Self::Gzip(encoder) => encoder.get_ref().capacity(),
+            Self::None(out) => out.capacity(),
         }
-        Compression::Zstd => {
-            let encoder = zstd_encoder().or_error(Kind::Internal, "compress object")?;
-            finish(write_lines(partition, events, encoder)?.finish())
-        }
-    };
-    bytes.map(Bytes::from)
+    }
 }
 
 fn zstd_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
@@ -111,36 +141,32 @@ fn zstd_encoder() -> io::Result<zstd::Encoder<'static, Vec<u8>>> {
     Ok(encoder)
 }
 
-fn write_lines<W: Write>(partition: Partition, events: &Packed, mut out: W) -> Result<W> {
-    let mut lines = Vec::with_capacity(GATHERED_BYTES);
-    for entry in events.entries() {
-        line::write(partition, &entry?, &mut lines);
-        if lines.len() >= GATHERED_BYTES {
-            out.write_all(&lines).or_error(Kind::Internal, "compress object")?;
-            lines.clear();
-        }
-    }
-    out.write_all(&lines).or_error(Kind::Internal, "compress object")?;
-    Ok(out)
-}
-
 /// The lines of an object, from its bytes.
 pub(super) fn lines(path: &Path, bytes: Bytes) -> Result<impl Iterator<Item = Result<Vec<u8>>>> {
+    let lines = decode(Compression::of(path)?, bytes)?;
+    let path = path.clone();
+    let damaged = move |error| Error::corrupt(format!("decompress object {path}")).with_source(error);
+    Ok(lines.map(move |line| line.map_err(&damaged)))
+}
+
+/// The lines in an object's bytes.
+pub(super) fn decode(
+    compression: Compression,
+    bytes: Bytes,
+) -> Result<impl Iterator<Item = io::Result<Vec<u8>>>> {
     let bytes = io::Cursor::new(bytes);
-    let decoder: Box<dyn Read> = match Compression::of(path)? {
+    let decoder: Box<dyn Read> = match compression {
         Compression::None => Box::new(bytes),
         Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(bytes)),
         Compression::Zstd => {
             Box::new(zstd::Decoder::new(bytes).or_error(Kind::Internal, "decompress object")?)
         }
     };
-    let path = path.clone();
-    let damaged = move |error| Error::corrupt(format!("decompress object {path}")).with_source(error);
-    Ok(BufReader::new(decoder).split(b'\n').map(move |line| line.map_err(&damaged)))
+    Ok(BufReader::new(decoder).split(b'\n'))
 }
 
 /// Where an event stands and when it happened: what identifies a line.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Identity {
     partition: Partition,
     pub(super) offset: Offset,

@@ -42,35 +42,29 @@ impl Objects {
 
     /// Makes an object of the span, or adopts the one that has its name.
     pub(super) async fn put(&self, span: Span) -> Result<Settled> {
-        let Span { stream, partition, events, is_first } = span;
-        let (Some(first), Some(last)) = (events.first(), events.last_offset()) else {
-            return Err(Error::internal("put an object without events"));
-        };
+        let Span { stream, events, is_first } = span;
+        let (identity, arrival, last) =
+            events.ends().ok_or_else(|| Error::internal("put an object without events"))?;
         let end = last.next();
-        let identity = Identity::of(partition, first);
-        let stem = object::stem(&stream, partition, first);
+        let stem = object::stem(&stream, &identity, arrival);
+        let finished = blocking(move || events.finish()).await?;
         if is_first && let Some(found) = self.find_otherwise_compressed(&stem).await? {
             let end = self.adopt(&found, &identity).await?;
-            return Ok(Settled { end, is_adopted: true, events });
+            return Ok(Settled::Adopted(end, finished));
         }
-        let compression = self.settings.compression;
-        let (events, bytes) = blocking(move || {
-            let bytes = object::encode(partition, &events, compression)?;
-            Ok((events, bytes))
-        })
-        .await?;
-        let path = object::path(&stem, compression);
+        let bytes = &finished.bytes;
+        let path = object::path(&stem, self.settings.compression);
         for attempt in 1..=ATTEMPTS_MAX {
-            match self.put_new(&path, &bytes).await {
+            match self.put_new(&path, bytes).await {
                 Ok(()) => {
                     tracing::debug!(%path, %end, bytes = bytes.len(), "wrote an object");
-                    return Ok(Settled { end, is_adopted: false, events });
+                    return Ok(Settled::Put(end));
                 }
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => return Err(error),
             }
             match self.adopt(&path, &identity).await {
-                Ok(end) => return Ok(Settled { end, is_adopted: true, events }),
+                Ok(end) => return Ok(Settled::Adopted(end, finished)),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(error),
             }

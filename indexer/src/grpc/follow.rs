@@ -2,27 +2,24 @@
 //! partitions there is none.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use broker::catalog::Stream;
 use broker::{Error, Log, Offset, Partition, Place, Position, Result, Stage, StreamName, Timestamp};
+use bytes::Bytes;
 use futures::stream::{self, SelectAll};
 use futures::{Stream as Events, StreamExt};
 use proto::v1;
 use proto::v1::follow_request::From;
 
-use super::followed;
+use super::tail::Follower;
 use crate::index::Indexer;
 use crate::query::permit;
 
-/// How much is read from one partition at once.
-const READ_BYTES_MAX: usize = 256 << 10;
-
-/// Events as they are processed, until the process stops or the stream is deleted.
+/// Frames of events as they are processed, until the process stops or the stream is deleted.
 pub(super) async fn follow(
-    indexer: Arc<Indexer>,
+    indexer: &Indexer,
     request: v1::FollowRequest,
-) -> Result<impl Events<Item = Result<v1::Event>> + Send + use<>> {
+) -> Result<impl Events<Item = Result<Bytes>> + Send + use<>> {
     let name = StreamName::new(&request.dataset, &request.version)?;
     let stream = match indexer.catalog.get(&name) {
         Ok(stream) => stream,
@@ -31,15 +28,30 @@ pub(super) async fn follow(
             indexer.catalog.get(&name)?
         }
     };
-    let permit = permit(&indexer.streams_open, "followers")?;
-    let starts = starts(indexer.log.as_ref(), &stream, request.from).await?;
-    let partitions = starts.into_iter().map(|start| read(Arc::clone(&indexer.log), start).boxed());
-    let events: SelectAll<_> = stream::select_all(partitions);
+    let permit = permit(&indexer.followers_open, "followers")?;
+    let mut partitions = Vec::new();
+    for start in starts(indexer.log.as_ref(), &stream, request.from).await? {
+        let end = indexer.log.bounds(&start.place).await?.end;
+        let life = stream.definition.incarnation;
+        partitions.push(frames(indexer.tails.follow(&indexer.log, life, start, end)).boxed());
+    }
+    let all: SelectAll<_> = stream::select_all(partitions);
     let stop = indexer.shutdown.clone();
-    Ok(events.take_until(stop.cancelled_owned()).map(move |event| {
+    Ok(all.take_until(stop.cancelled_owned()).map(move |frames| {
         let _held = &permit;
-        event
+        frames
     }))
+}
+
+/// What comes of one partition; an error is the last.
+fn frames(follower: Follower) -> impl Events<Item = Result<Bytes>> + Send {
+    stream::unfold(Some(follower), |follower| async {
+        let mut follower = follower?;
+        Some(match follower.next().await {
+            Ok(frames) => (Ok(frames), Some(follower)),
+            Err(error) => (Err(error), None),
+        })
+    })
 }
 
 /// Where each partition is read from.
@@ -71,18 +83,4 @@ async fn starts(log: &dyn Log, stream: &Stream, from: Option<From>) -> Result<Ve
         starts.push(Position { place, offset });
     }
     Ok(starts)
-}
-
-fn read(log: Arc<dyn Log>, start: Position) -> impl Events<Item = Result<v1::Event>> + Send {
-    async_stream::try_stream! {
-        let Position { place, mut offset } = start;
-        loop {
-            log.wait_past(&place, offset).await?;
-            let chunk = log.read(&Position { place: place.clone(), offset }, READ_BYTES_MAX).await?;
-            for entry in &chunk.entries {
-                yield followed(place.partition, entry);
-            }
-            offset = chunk.next.max(offset);
-        }
-    }
 }

@@ -1,7 +1,10 @@
 //! The service as its callers see it.
+#![allow(clippy::disallowed_methods, reason = "what the server supervises is spawned here by hand")]
 
 use broker::Stage;
+use futures::future::join_all;
 use proto::v1::events_server::Events as _;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use super::*;
@@ -16,6 +19,8 @@ async fn bench() -> Bench {
         let records: Vec<_> = (0..5).map(record).collect();
         bench.append(Stage::Processed, partition, &records).await;
     }
+    // Ends with the test's runtime.
+    drop(tokio::spawn(bench.indexer.clone().keep_tails(CancellationToken::new())));
     bench
 }
 
@@ -105,4 +110,124 @@ async fn follows_from_positions_and_a_time_and_ends_at_shutdown() {
     bench.shutdown.cancel();
     assert!(events.next().await.is_none());
     assert!(since.next().await.is_none());
+}
+
+fn from_start() -> Option<v1::follow_request::From> {
+    Some(v1::follow_request::From::ArrivalMicros(0))
+}
+
+/// Follows until a partition's event of a number has come, and returns all that came of it.
+async fn until(events: &mut EventStream, partition: u32, last: u64) -> Vec<u64> {
+    let mut offsets = Vec::new();
+    while offsets.last() != Some(&last) {
+        let event = events.next().await.unwrap().unwrap();
+        let position = event.position.unwrap();
+        if position.partition == partition {
+            offsets.push(position.offset);
+        }
+    }
+    offsets
+}
+
+#[tokio::test]
+async fn everybody_gets_every_event_in_order_wherever_they_begin_and_however_slow_they_are() {
+    let bench = bench().await;
+    let service = Events::new(bench.indexer.clone());
+    // Large enough that a tail does not reach back to where the slow ones stand.
+    let value = format!("\"{}\"", "x".repeat(10_000));
+    let append = async || {
+        for round in 0..40 {
+            let records: Vec<_> = (0..10).map(|n| bench.record(round * 10 + n, None, &value)).collect();
+            bench.append(Stage::Processed, 1, &records).await;
+        }
+    };
+    let last = 5 + 400 - 1;
+    let mut followers = Vec::new();
+    for first in [0, 3, 5, 5, 50, 200] {
+        let positions = v1::Positions { positions: vec![v1::Position { partition: 1, offset: first }] };
+        let from = Some(v1::follow_request::From::Positions(positions));
+        let events = service.follow(follow(from)).await.unwrap().into_inner();
+        followers.push((first, events));
+    }
+    followers.push((0, service.follow(follow(from_start())).await.unwrap().into_inner()));
+    followers.push((5, service.follow(follow(None)).await.unwrap().into_inner()));
+    // These two do not ask for anything before all is there.
+    let mut stalled = followers.split_off(6);
+    let followed = join_all(followers.into_iter().map(async |(first, mut events)| {
+        assert_eq!(until(&mut events, 1, last).await, (first..=last).collect::<Vec<_>>(), "from {first}");
+    }));
+    tokio::join!(append(), followed);
+    for (first, events) in &mut stalled {
+        assert_eq!(until(events, 1, last).await, (*first..=last).collect::<Vec<_>>(), "from {first}");
+    }
+}
+
+#[tokio::test]
+async fn a_tail_ends_with_its_last_follower_and_another_begins_where_the_log_ends_then() {
+    let bench = bench().await;
+    let service = Events::new(bench.indexer.clone());
+    for round in 0..3 {
+        let mut one = service.follow(follow(None)).await.unwrap().into_inner();
+        let mut other = service.follow(follow(None)).await.unwrap().into_inner();
+        bench.append(Stage::Processed, 0, &[bench.record(round, None, "{}")]).await;
+        for events in [&mut one, &mut other] {
+            let event = events.next().await.unwrap().unwrap();
+            assert_eq!(places(&[event]), [(0, 5 + round as u64)]);
+        }
+        assert_eq!(bench.indexer.tails.open(), 3);
+        drop((one, other));
+        while bench.indexer.tails.open() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_deleted_ends_its_followers_with_an_error_and_frees_their_places() {
+    let bench = Bench::new(Limits { followers_max: 2, ..Limits::default() }).await;
+    drop(tokio::spawn(bench.indexer.clone().keep_tails(CancellationToken::new())));
+    let service = Events::new(bench.indexer.clone());
+    let mut followers = Vec::new();
+    for from in [None, from_start()] {
+        followers.push(service.follow(follow(from)).await.unwrap().into_inner());
+    }
+    let third = service.follow(follow(None)).await.err().unwrap();
+    assert_eq!(third.code(), Code::ResourceExhausted);
+    let waiting = join_all(followers.iter_mut().map(StreamExt::next));
+    let (ended, ()) =
+        tokio::join!(waiting, async { bench.catalog.delete(bench.stream.name()).await.unwrap() });
+    for event in ended {
+        assert_eq!(event.unwrap().unwrap_err().code(), Code::NotFound);
+    }
+    drop(followers);
+    let gone = service.follow(follow(None)).await.err().unwrap();
+    assert_eq!(gone.code(), Code::NotFound, "its place was free again");
+}
+
+#[tokio::test]
+async fn on_the_wire_followed_events_are_whole_messages_and_an_end() {
+    let bench = bench().await;
+    let mut service = bench.indexer.grpc();
+    let mut request = Vec::new();
+    proto::frames::put(&follow(from_start()).into_inner(), &mut request);
+    let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from(request)));
+    let request = http::Request::post("/headwater.v1.Events/Follow");
+    let request = request.header("content-type", "application/grpc").body(body).unwrap();
+    let answer = tonic::codegen::Service::call(&mut service, request).await.unwrap();
+    assert_eq!(answer.headers()["content-type"], "application/grpc");
+    let mut body = answer.into_body();
+    let mut seen = Vec::new();
+    while seen.len() < 15 {
+        let frame = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+        let messages = proto::frames::messages::<v1::Event>(frame.into_data().unwrap());
+        seen.extend(messages.map(Result::unwrap));
+    }
+    let mut in_order = seen.clone();
+    in_order.sort_by_key(|event| event.position.map(|position| (position.partition, position.offset)));
+    assert_eq!(places(&in_order)[..6], [(0, 0), (0, 1), (0, 2), (0, 3), (0, 4), (1, 0)]);
+    assert_eq!((in_order[4].key.as_deref(), &in_order[4].value[..]), (Some("a"), &b"{\"n\":4}"[..]));
+    bench.shutdown.cancel();
+    let end = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
+    assert_eq!(end.into_trailers().unwrap()["grpc-status"], "0");
+    assert!(http_body_util::BodyExt::frame(&mut body).await.is_none());
 }

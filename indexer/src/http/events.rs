@@ -16,7 +16,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 
 use super::Refusal;
-use super::json::{EventJson, lines};
+use super::json::{EventJson, Lines};
 use crate::index::{Indexer, blocking};
 use crate::query::{Asked, Bucket, Interval, Query};
 use crate::split::Order;
@@ -100,11 +100,8 @@ pub(super) async fn export(
 ) -> Result<Response, Refusal> {
     let parameters = parameters(&uri, &["from", "to", "q", "key", "order"])?;
     let query = query(&indexer, path, parameters).await?;
-    let pages = indexer.export(query).await?;
-    let bodies = pages.then(|page| async move {
-        let page = page?;
-        blocking(move || lines(&page)).await.map(Bytes::from)
-    });
+    let chunks = indexer.export::<Lines>(query).await?;
+    let bodies = chunks.map(|chunk| chunk.map(|lines| Bytes::from(lines.0)));
     let bodies = bodies.inspect(|body| {
         if let Err(error) = body {
             tracing::warn!(%error, "broke an export off");

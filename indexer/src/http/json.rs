@@ -1,10 +1,15 @@
 //! Events as JSON. An event's own bytes are copied, never written anew.
 
-use broker::{Error, Kind, Origin, Result, ResultExt, Timestamp};
+use broker::{Error, Offset, Origin, Partition, Result, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::line::Line;
+use crate::query::{CHUNK_BYTES, Chunk};
 use crate::split::Event;
+
+/// What a chunk of lines takes: it is full before its last line.
+const LINES_BYTES: usize = CHUNK_BYTES + (4 << 10);
 
 /// `{"partition","offset","origin","timestamp","key","value"}`. A key that is not UTF-8 shows
 /// replacement characters.
@@ -33,24 +38,31 @@ impl<'a> EventJson<'a> {
 
 /// The event's own JSON.
 pub(super) fn value(event: &Event) -> Result<&RawValue> {
-    serde_json::from_slice(&event.value).map_err(|error| {
-        let position = event.position;
-        let message = format!("event {}/{} is not JSON", position.partition, position.offset);
+    parsed(&event.value, (event.position.partition, event.position.offset))
+}
+
+fn parsed(value: &[u8], (partition, offset): (Partition, Offset)) -> Result<&RawValue> {
+    serde_json::from_slice(value).map_err(|error| {
+        let message = format!("event {partition}/{offset} is not JSON");
         Error::corrupt(message).with_source(error)
     })
 }
 
-/// Events as lines. Line breaks within an event, which JSON has between its tokens only, become
-/// spaces.
-pub(super) fn lines(events: &[Event]) -> Result<Vec<u8>> {
-    let mut lines = Vec::with_capacity(events.iter().map(|event| event.value.len() + 160).sum());
-    for event in events {
-        let start = lines.len();
-        serde_json::to_writer(&mut lines, &EventJson::of(event)?)
-            .or_error(Kind::Internal, "encode an event")?;
-        let written = lines[start..].iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r'));
-        written.for_each(|byte| *byte = b' ');
-        lines.push(b'\n');
+/// Events as lines of NDJSON.
+#[derive(Default)]
+pub(super) struct Lines(pub(super) Vec<u8>);
+
+impl Chunk for Lines {
+    fn add(&mut self, event: &Line<'_>) -> Result<()> {
+        if self.0.capacity() == 0 {
+            self.0.reserve(LINES_BYTES);
+        }
+        parsed(event.value, (event.partition, event.offset))?;
+        event.write(&mut self.0);
+        Ok(())
     }
-    Ok(lines)
+
+    fn bytes(&self) -> usize {
+        self.0.len()
+    }
 }

@@ -37,7 +37,7 @@ impl Piece {
         }
     }
 
-    fn position(&self, document: u32) -> Position {
+    pub(super) fn position(&self, document: u32) -> Position {
         match self {
             Piece::Run(run) => run.position(document as usize),
             Piece::Split(split) => split.position(document),
@@ -65,7 +65,8 @@ impl Piece {
         low
     }
 
-    fn find(&self, terms: Option<&Terms>, range: Range<u32>, take: Take) -> Result<Vec<u32>> {
+    /// The documents of a range that are looked for, from the end that the order begins at.
+    pub(super) fn find(&self, terms: Option<&Terms>, range: Range<u32>, take: Take) -> Result<Vec<u32>> {
         let Some(terms) = terms else {
             return Ok(match take.order {
                 Order::Ascending => range.take(take.limit).collect(),

@@ -12,6 +12,7 @@ use rand::{Rng, SeedableRng};
 
 use super::*;
 use crate::Limits;
+use crate::line::Line;
 use crate::testing::{Bench, Driver, EPOCH};
 
 const ORIGINS: [&str; 4] = ["DTW", "LAS", "JFK", "OSL"];
@@ -98,6 +99,23 @@ const CONDITIONS: [(&str, Holds); 16] = [
     ("origin: IN [JFK]", |_| false),
 ];
 
+/// What an export hands on.
+#[derive(Default)]
+struct Exported(Vec<(Position, String)>);
+
+impl Chunk for Exported {
+    fn add(&mut self, event: &Line<'_>) -> broker::Result<()> {
+        let Line { partition, offset, time, value, .. } = *event;
+        let value = String::from_utf8(value.to_vec()).unwrap();
+        self.0.push((Position { time, partition, offset }, value));
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        0
+    }
+}
+
 struct Case {
     asked: Asked,
     wanted: Vec<Known>,
@@ -164,8 +182,10 @@ async fn check(indexer: &Indexer, bench: &Bench, case: &Case, limit: usize) {
     }
     let buckets: Vec<(i64, u64)> = buckets.iter().map(|it| (it.start.micros(), it.count)).collect();
     assert_eq!(buckets, counts.into_iter().collect::<Vec<_>>(), "{:?}", case.asked);
-    let exported: Vec<Vec<Event>> = indexer.export(query).await.unwrap().try_collect().await.unwrap();
-    assert_eq!(exported.concat().len(), wanted.len(), "{:?}", case.asked);
+    let exported: Vec<Exported> = indexer.export(query).await.unwrap().try_collect().await.unwrap();
+    let exported: Vec<_> = exported.into_iter().flat_map(|chunk| chunk.0).collect();
+    let exported: Vec<_> = exported.iter().map(|(position, value)| (*position, value.as_str())).collect();
+    assert_eq!(exported, wanted, "{:?}", case.asked);
 }
 
 async fn compare(seed: u64) {

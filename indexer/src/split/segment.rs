@@ -8,7 +8,9 @@ use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestam
 use bytes::Bytes;
 use tantivy::columnar::{Column, ColumnValues};
 use tantivy::schema::{TantivyDocument, Value};
-use tantivy::{COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, TERMINATED};
+use tantivy::{
+    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, SegmentReader, TERMINATED,
+};
 
 use super::bundle::{Bundle, Footer};
 use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
@@ -42,6 +44,10 @@ impl Segment {
             )));
         }
         Ok(Self { searcher })
+    }
+
+    pub(super) fn reader(&self) -> &SegmentReader {
+        self.searcher.segment_reader(0)
     }
 
     /// The documents of `range` that match, ordered as wanted.
@@ -185,7 +191,8 @@ impl Split {
         })
     }
 
-    fn origin(&self, document: u32) -> Option<Origin> {
+    /// The raw event that a document was made from.
+    pub(crate) fn origin(&self, document: u32) -> Option<Origin> {
         let (partition, offset) = self.origin.as_ref()?;
         let partition = Partition(u32::try_from(partition.first(document)?).ok()?);
         Some(Origin { partition, offset: Offset(offset.first(document)?) })
