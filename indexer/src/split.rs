@@ -14,6 +14,8 @@ mod grammar;
 mod merge;
 mod schema;
 mod segment;
+mod strings;
+mod tree;
 
 use broker::{Entry, Offset, Origin, Partition, Timestamp};
 use bytes::Bytes;

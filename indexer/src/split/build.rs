@@ -1,17 +1,20 @@
 //! Builds pieces in memory. Blocking: 1 to 3 microseconds an event.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use broker::{Entry, Error, Kind, Partition, Result, ResultExt};
 use bytes::Bytes;
 use tantivy::directory::{Directory, RamDirectory};
-use tantivy::schema::TantivyDocument;
 use tantivy::{Index, SingleSegmentIndexWriter};
 
+use super::Event;
 use super::bundle::{self, Footer};
+use super::document::Indexed;
 use super::schema::{Fields, OF_RUNS, OF_SPLITS};
 use super::segment::Segment;
-use super::{Event, document};
+use super::strings::PATHS_MAX;
+use super::tree::{Paths, Tree};
 
 /// What tantivy may take before it would cut a second segment; a writer of one segment never does.
 const BUDGET_BYTES: usize = 256 << 20;
@@ -21,7 +24,7 @@ const UNUSED: Partition = Partition(0);
 /// An index of `entries`, which are in answer order, for searching only: a document is the entry of
 /// the same number.
 pub(crate) fn searchable(entries: &[Entry]) -> Result<Segment> {
-    let (directory, _) = write(&OF_RUNS, entries.iter().map(|entry| Ok(Event::of(UNUSED, entry))))?;
+    let (directory, _) = write(&OF_RUNS, || entries.iter().map(|entry| Ok(Event::of(UNUSED, entry))))?;
     let index = Index::open(directory).or_error(Kind::Internal, "open an index in memory")?;
     Segment::open(&index, entries.len())
 }
@@ -30,11 +33,14 @@ pub(crate) fn searchable(entries: &[Entry]) -> Result<Segment> {
 /// `footer` says what they are; it comes back with the files filled in.
 pub(crate) fn build_split(entries: &[Entry], footer: Footer) -> Result<(Bytes, Footer)> {
     let partition = footer.partition;
-    pack(entries.iter().map(|entry| Ok(Event::of(partition, entry))), footer)
+    pack(|| entries.iter().map(|entry| Ok(Event::of(partition, entry))), footer)
 }
 
 /// The object of a split of `events`, which are in answer order.
-pub(super) fn pack(events: impl Iterator<Item = Result<Event>>, footer: Footer) -> Result<(Bytes, Footer)> {
+pub(super) fn pack<E>(events: impl Fn() -> E, footer: Footer) -> Result<(Bytes, Footer)>
+where
+    E: Iterator<Item = Result<Event>>,
+{
     let (directory, index) = write(&OF_SPLITS, events)?;
     let metas = index.load_metas().or_error(Kind::Internal, "read a new segment")?;
     let mut files: Vec<PathBuf> = metas.list_segment_files().into_iter().collect();
@@ -50,35 +56,81 @@ pub(super) fn pack(events: impl Iterator<Item = Result<Event>>, footer: Footer) 
     packed.finish()
 }
 
-fn write(fields: &Fields, events: impl Iterator<Item = Result<Event>>) -> Result<(RamDirectory, Index)> {
-    let directory = RamDirectory::create();
-    let builder = Index::builder().schema(fields.schema.clone());
-    let failed = |error| Error::new(Kind::Internal, "build an index segment").with_source(error);
-    let mut writer: SingleSegmentIndexWriter =
-        builder.single_segment_index_writer(directory.clone(), BUDGET_BYTES).map_err(failed)?;
-    for event in events {
-        writer.add_document(document_of(fields, &event?)).map_err(failed)?;
+/// A segment of all events. Those that come are gone through again where their strings turn out to
+/// stand at too many paths, which the first few hundred events mostly tell.
+fn write<E>(fields: &'static Fields, events: impl Fn() -> E) -> Result<(RamDirectory, Index)>
+where
+    E: Iterator<Item = Result<Event>>,
+{
+    match write_narrow(fields, events())? {
+        Some(written) => Ok(written),
+        None => write_wide(fields, events()),
     }
-    let index = writer.finalize().map_err(failed)?;
-    Ok((directory, index))
 }
 
-fn document_of(fields: &Fields, event: &Event) -> TantivyDocument {
-    let parsed = document::parse(&event.value);
-    let mut document = TantivyDocument::new();
-    document.add_field_value(fields.event, &parsed);
-    document::each_string(&parsed, &mut |text| document.add_text(fields.text, text));
-    if let Some(key) = &event.key {
-        document.add_bytes(fields.key, key);
-    }
-    if let Some(stored) = fields.stored {
-        document.add_i64(stored.time, event.position.time.micros());
-        document.add_u64(stored.offset, event.position.offset.0);
-        if let Some(origin) = event.origin {
-            document.add_u64(stored.origin_partition, u64::from(origin.partition.0));
-            document.add_u64(stored.origin_offset, origin.offset.0);
+/// Words are found by the paths they stand at; `None` if there are too many of those.
+fn write_narrow(
+    fields: &'static Fields,
+    events: impl Iterator<Item = Result<Event>>,
+) -> Result<Option<(RamDirectory, Index)>> {
+    let (mut writer, mut tree, mut paths) = (Writer::new(fields)?, Arc::default(), Paths::up_to(PATHS_MAX));
+    for event in events {
+        let event = event?;
+        writer.read(&mut tree, &event, &mut paths);
+        if paths.are_too_many() {
+            return Ok(None);
         }
-        document.add_bytes(stored.value, &event.value);
+        writer.add(&tree, event)?;
     }
-    document
+    writer.finish().map(Some)
+}
+
+/// Words are found in a field of their own.
+fn write_wide(
+    fields: &'static Fields,
+    events: impl Iterator<Item = Result<Event>>,
+) -> Result<(RamDirectory, Index)> {
+    let (mut writer, mut tree, mut paths) = (Writer::new(fields)?, Arc::default(), Paths::up_to(0));
+    for event in events {
+        let event = event?;
+        writer.read(&mut tree, &event, &mut paths).list_strings();
+        writer.add(&tree, event)?;
+    }
+    writer.finish()
+}
+
+struct Writer {
+    fields: &'static Fields,
+    directory: RamDirectory,
+    segment: SingleSegmentIndexWriter<Indexed>,
+}
+
+impl Writer {
+    fn new(fields: &'static Fields) -> Result<Self> {
+        let directory = RamDirectory::create();
+        let builder = Index::builder().schema(fields.schema.clone());
+        let segment = builder.single_segment_index_writer(directory.clone(), BUDGET_BYTES).map_err(failed)?;
+        Ok(Self { fields, directory, segment })
+    }
+
+    /// Reads an event in the place of the one before, which is indexed and gone.
+    fn read<'t>(&self, tree: &'t mut Arc<Tree>, event: &Event, paths: &mut Paths) -> &'t mut Tree {
+        let tree = Arc::make_mut(tree);
+        tree.read(&event.value, paths);
+        tree
+    }
+
+    fn add(&mut self, tree: &Arc<Tree>, event: Event) -> Result<()> {
+        let document = Indexed { fields: self.fields, event, tree: Arc::clone(tree) };
+        self.segment.add_document(document).map_err(failed)
+    }
+
+    fn finish(self) -> Result<(RamDirectory, Index)> {
+        let index = self.segment.finalize().map_err(failed)?;
+        Ok((self.directory, index))
+    }
+}
+
+fn failed(error: tantivy::TantivyError) -> Error {
+    Error::new(Kind::Internal, "build an index segment").with_source(error)
 }

@@ -24,7 +24,7 @@ use tantivy::directory::{
 
 const MAGIC: &[u8; 8] = b"HWSPLIT1";
 /// The version of footer and fields; another one is not read.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// The bytes after the footer.
 pub(crate) const TRAILER_BYTES: usize = 16;
 

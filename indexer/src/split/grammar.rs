@@ -2,18 +2,19 @@
 //! path into the event's JSON, whatever fields the index itself has; a word or phrase without a
 //! path is looked for in every string of the event. Words side by side must all be there.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use broker::{Error, Result};
 use bytes::Bytes;
-use tantivy::Term;
-use tantivy::query::{BooleanQuery, EnableScoring, Occur, Query, QueryParser, TermQuery, Weight};
+use tantivy::query::{BooleanQuery, EmptyQuery, Occur, Query, QueryParser, QueryParserError, TermQuery};
 use tantivy::query_grammar::{self, UserInputAst, UserInputLeaf};
 use tantivy::schema::IndexRecordOption;
 use tantivy::tokenizer::TokenizerManager;
-use tantivy::{Searcher, TantivyError};
+use tantivy::{TantivyError, Term};
 
 use super::schema::{EVENT, OF_SPLITS};
+use super::segment::Segment;
+use super::strings::Words;
 
 /// The longest query, in bytes.
 const QUERY_BYTES_MAX: usize = 8 << 10;
@@ -24,24 +25,27 @@ const OPERATORS_MAX: usize = 128;
 
 static PARSER: LazyLock<QueryParser> = LazyLock::new(|| {
     let fields = &*OF_SPLITS;
-    let mut parser = QueryParser::new(fields.schema.clone(), vec![fields.text], TokenizerManager::default());
-    parser.set_conjunction_by_default();
-    parser
+    QueryParser::new(fields.schema.clone(), Vec::new(), TokenizerManager::default())
 });
 
 /// What events are searched for, other than their time. Parsed once, for every piece.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Terms {
     /// The whole condition.
-    query: Box<dyn Query>,
+    condition: Arc<Condition>,
     /// The key, if that is the whole condition.
     key_only: Option<Bytes>,
 }
 
-impl Clone for Terms {
-    fn clone(&self) -> Self {
-        Self { query: self.query.box_clone(), key_only: self.key_only.clone() }
-    }
+/// A condition as it is before a piece is asked.
+#[derive(Debug)]
+enum Condition {
+    /// Several; without any it is as if it were not there.
+    Clauses(Vec<(Occur, Condition)>),
+    /// The same question to every piece.
+    Query(Box<dyn Query>),
+    /// Each piece has its own question for it.
+    Words(Words),
 }
 
 impl Terms {
@@ -54,18 +58,20 @@ impl Terms {
         }
         let with_key = key.map(|key| {
             let term = Term::from_field_bytes(OF_SPLITS.key, key.as_bytes());
-            Box::new(TermQuery::new(term, IndexRecordOption::Basic)) as Box<dyn Query>
+            Condition::Query(Box::new(TermQuery::new(term, IndexRecordOption::Basic)))
         });
-        let bytes = key.map(|key| Bytes::copy_from_slice(key.as_bytes()));
-        Ok(match (q, with_key) {
-            (None, None) => None,
-            (None, Some(query)) => Some(Terms { query, key_only: bytes }),
-            (Some(query), None) => Some(Terms { query, key_only: None }),
-            (Some(query), Some(with_key)) => {
-                let both = BooleanQuery::new(vec![(Occur::Must, query), (Occur::Must, with_key)]);
-                Some(Terms { query: Box::new(both), key_only: None })
+        let key_only = key.filter(|_| q.is_none()).map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        let condition = match (q, with_key) {
+            (None, None) => return Ok(None),
+            (Some(condition), None) | (None, Some(condition)) => condition,
+            (Some(q), Some(with_key)) => {
+                // What has no words at all finds nothing, with a key as well.
+                let nothing = || Condition::Query(Box::new(EmptyQuery));
+                let q = if q.is_empty() { nothing() } else { q };
+                Condition::Clauses(vec![(Occur::Must, q), (Occur::Must, with_key)])
             }
-        })
+        };
+        Ok(Some(Terms { condition: Arc::new(condition), key_only }))
     }
 
     /// The key that is searched for, if nothing else is: then no index is needed.
@@ -73,12 +79,48 @@ impl Terms {
         self.key_only.as_ref()
     }
 
-    pub(super) fn weight(&self, searcher: &Searcher) -> Result<Box<dyn Weight>, TantivyError> {
-        self.query.weight(EnableScoring::disabled_from_searcher(searcher))
+    /// The question to a piece.
+    pub(super) fn query(&self, segment: &Segment) -> Result<Box<dyn Query>, TantivyError> {
+        let query = self.condition.query(segment)?;
+        Ok(query.unwrap_or_else(|| Box::new(EmptyQuery)))
     }
 }
 
-fn parse(q: &str) -> Result<Box<dyn Query>> {
+impl Condition {
+    fn query(&self, segment: &Segment) -> Result<Option<Box<dyn Query>>, TantivyError> {
+        Ok(match self {
+            Self::Clauses(clauses) => {
+                let mut queries = Vec::with_capacity(clauses.len());
+                for (occur, clause) in clauses {
+                    queries.extend(clause.query(segment)?.map(|query| (*occur, query)));
+                }
+                (!queries.is_empty()).then(|| Box::new(BooleanQuery::new(queries)) as Box<dyn Query>)
+            }
+            Self::Query(query) => Some(query.box_clone()),
+            Self::Words(words) => Some(segment.ask(words)?),
+        })
+    }
+
+    /// Whether there is nothing in it to look for.
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Clauses(clauses) => clauses.iter().all(|(_, clause)| clause.is_empty()),
+            Self::Query(_) | Self::Words(_) => false,
+        }
+    }
+
+    /// Whether it only excludes, and would find nothing.
+    fn is_exclusion(&self) -> bool {
+        match self {
+            Self::Clauses(clauses) => {
+                clauses.iter().all(|(occur, clause)| *occur == Occur::MustNot || clause.is_exclusion())
+            }
+            Self::Query(_) | Self::Words(_) => false,
+        }
+    }
+}
+
+fn parse(q: &str) -> Result<Condition> {
     let invalid = |message: String| Error::invalid("q", message);
     if q.len() > QUERY_BYTES_MAX {
         return Err(invalid(format!("a query has at most {QUERY_BYTES_MAX} bytes")));
@@ -94,7 +136,38 @@ fn parse(q: &str) -> Result<Box<dyn Query>> {
     })?;
     into_event(&mut ast);
     complete_exclusions(&mut ast);
-    PARSER.build_query_from_user_input_ast(ast).map_err(|error| invalid(error.to_string()))
+    let condition = condition(ast).map_err(|error| invalid(error.to_string()))?;
+    let has_clauses = !matches!(&condition, Condition::Clauses(clauses) if clauses.is_empty());
+    if has_clauses && condition.is_exclusion() {
+        return Err(invalid(QueryParserError::AllButQueryForbidden.to_string()));
+    }
+    Ok(condition)
+}
+
+/// What a clause means, as tantivy's parser takes it; clauses without words stay, and are empty. Nothing
+/// is ranked here, so boosts mean nothing.
+fn condition(ast: UserInputAst) -> std::result::Result<Condition, QueryParserError> {
+    match ast {
+        UserInputAst::Clause(children) => {
+            let clauses = children.into_iter().map(|(occur, child)| {
+                let child = condition(child)?;
+                Ok((occur.unwrap_or(Occur::Must), child))
+            });
+            Ok(Condition::Clauses(clauses.collect::<std::result::Result<_, QueryParserError>>()?))
+        }
+        UserInputAst::Boost(child, _) => condition(*child),
+        UserInputAst::Leaf(leaf) => match *leaf {
+            UserInputLeaf::Literal(literal) if literal.field_name.is_none() => {
+                let words = Words::parse(&literal)?;
+                Ok(if words.is_empty() { Condition::Clauses(Vec::new()) } else { Condition::Words(words) })
+            }
+            leaf => {
+                let query = PARSER.build_query_from_user_input_ast(leaf.into())?;
+                let is_empty = query.is::<EmptyQuery>();
+                Ok(if is_empty { Condition::Clauses(Vec::new()) } else { Condition::Query(query) })
+            }
+        },
+    }
 }
 
 /// Gives clauses that only exclude something to exclude it from: `a AND NOT b` holds one, `NOT b`,

@@ -16,7 +16,7 @@ use super::{Event, Position, build};
 /// of their offsets. Holds a document of each at a time, and the new object. Blocking.
 pub(crate) fn merge(parts: &[Arc<Split>]) -> Result<(Bytes, Footer)> {
     let footer = footer_of(parts)?;
-    build::pack(Merged::of(parts), footer)
+    build::pack(|| Merged::of(parts), footer)
 }
 
 fn footer_of(parts: &[Arc<Split>]) -> Result<Footer> {

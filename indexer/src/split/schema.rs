@@ -13,7 +13,10 @@ pub(super) const OFFSET: &str = "offset";
 pub(super) const ORIGIN_PARTITION: &str = "origin_partition";
 pub(super) const ORIGIN_OFFSET: &str = "origin_offset";
 pub(super) const EVENT: &str = "event";
+/// The analyzer of every string: words of letters and digits, in lower case.
+pub(super) const WORDS: &str = "default";
 const KEY: &str = "key";
+const APART: &str = "apart";
 const TEXT: &str = "text";
 const VALUE: &str = "value";
 
@@ -23,7 +26,11 @@ pub(super) struct Fields {
     pub(super) schema: Schema,
     /// The event's JSON, by path: terms of numbers, booleans, dates and words, and fast columns.
     pub(super) event: Field,
-    /// Every string of the event, for words that name no path.
+    /// By path, the words of strings that are no words in `event`: dates are instants there, and what
+    /// lies below a name with a zero byte is left out.
+    pub(super) apart: Field,
+    /// Every string of the event, for words that name no path; only where strings stand at too many
+    /// paths to look at each.
     pub(super) text: Field,
     pub(super) key: Field,
     pub(super) stored: Option<Stored>,
@@ -64,14 +71,16 @@ pub(super) static OF_RUNS: LazyLock<Fields> = LazyLock::new(|| {
 fn searchable(key: BytesOptions) -> (tantivy::schema::SchemaBuilder, Fields) {
     let words = || {
         TextFieldIndexing::default()
-            .set_tokenizer("default")
+            .set_tokenizer(WORDS)
             .set_fieldnorms(false)
             .set_index_option(IndexRecordOption::WithFreqsAndPositions)
     };
     let mut builder = Schema::builder();
     let event = JsonObjectOptions::default().set_indexing_options(words()).set_fast("raw");
     let event = builder.add_json_field(EVENT, event);
+    let apart = JsonObjectOptions::default().set_indexing_options(words());
+    let apart = builder.add_json_field(APART, apart);
     let text = builder.add_text_field(TEXT, TextOptions::default().set_indexing_options(words()));
     let key = builder.add_bytes_field(KEY, key);
-    (builder, Fields { schema: Schema::builder().build(), event, text, key, stored: None })
+    (builder, Fields { schema: Schema::builder().build(), event, apart, text, key, stored: None })
 }

@@ -2,29 +2,34 @@
 
 use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestamp};
 use bytes::Bytes;
 use tantivy::columnar::{Column, ColumnValues};
+use tantivy::query::{EnableScoring, Query};
 use tantivy::schema::{TantivyDocument, Value};
 use tantivy::{
     COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, SegmentReader, TERMINATED,
+    TantivyError,
 };
 
 use super::bundle::{Bundle, Footer};
 use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
+use super::strings::{Strings, Words};
 use super::{Event, Order, Position, Take, Terms};
 
 /// How many documents the newest-first search looks at first; each further step is four times as
 /// wide.
 const STEP_DOCUMENTS: u32 = 4_096;
 /// Blocks of 16 KiB of the document store that one split keeps decompressed.
-const STORE_BLOCKS: usize = 8;
+const STORE_BLOCKS: usize = 32;
 
 /// An opened index of one segment.
 pub(crate) struct Segment {
     searcher: Searcher,
+    /// Read when somebody first looks for words without a path.
+    strings: OnceLock<Strings>,
 }
 
 impl Segment {
@@ -43,11 +48,23 @@ impl Segment {
                 searcher.segment_readers().len()
             )));
         }
-        Ok(Self { searcher })
+        Ok(Self { searcher, strings: OnceLock::new() })
     }
 
     pub(super) fn reader(&self) -> &SegmentReader {
         self.searcher.segment_reader(0)
+    }
+
+    /// The question to this piece for words without a path.
+    pub(super) fn ask(&self, words: &Words) -> Result<Box<dyn Query>, TantivyError> {
+        let strings = match self.strings.get() {
+            Some(strings) => strings,
+            None => {
+                let read = Strings::of(self.reader())?;
+                self.strings.get_or_init(|| read)
+            }
+        };
+        words.query(self.reader(), strings)
     }
 
     /// The documents of `range` that match, ordered as wanted.
@@ -97,9 +114,10 @@ impl Segment {
             return Ok(());
         }
         let failed = |error| Error::new(Kind::Internal, "search the index").with_source(error);
-        let weight = terms.weight(&self.searcher).map_err(failed)?;
-        let reader = self.searcher.segment_reader(0);
-        let mut documents = weight.scorer(reader, 1.0).map_err(failed)?;
+        let query = terms.query(self).map_err(failed)?;
+        let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
+        let weight = query.weight(scoring).map_err(failed)?;
+        let mut documents = weight.scorer(self.reader(), 1.0).map_err(failed)?;
         if documents.doc() < range.start {
             documents.seek(range.start);
         }
@@ -139,7 +157,7 @@ impl Split {
         };
         let index = Index::open(bundle).map_err(damaged)?;
         let segment = Segment::open(&index, footer.count as usize)?;
-        let columns = segment.searcher.segment_reader(0).fast_fields();
+        let columns = segment.reader().fast_fields();
         let time = columns.column_first_or_default::<i64>(TIME).map_err(damaged)?;
         let offset = columns.column_first_or_default::<u64>(OFFSET).map_err(damaged)?;
         let origin_partition = columns.column_opt::<u64>(ORIGIN_PARTITION).map_err(damaged)?;
