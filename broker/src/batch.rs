@@ -155,6 +155,19 @@ struct Last {
     origin_next: u64,
 }
 
+/// A record that nothing is known of but what a door finds in it, by its bytes where they are.
+#[derive(Clone, Copy, Debug)]
+pub struct Event<'b> {
+    /// See [`Record::key`]. One that is a piece of `value` is not written twice.
+    pub key: Option<&'b [u8]>,
+    /// See [`Record::value`].
+    pub value: &'b [u8],
+    /// See [`Record::arrival`].
+    pub arrival: Timestamp,
+    /// See [`Record::time`].
+    pub time: Timestamp,
+}
+
 /// Encodes records into one buffer.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
@@ -192,23 +205,34 @@ impl BatchBuilder {
 
     /// Adds a record at the end.
     pub fn push(&mut self, record: &Record) {
-        let arrival = record.arrival.floor_to_millis();
+        let Record { key, value, arrival, time, origin, headers } = record;
+        let event = Event { key: key.as_deref(), value, arrival: *arrival, time: *time };
+        self.put(&event, *origin, headers);
+    }
+
+    /// Adds a record without origin and headers at the end.
+    pub fn push_event(&mut self, event: &Event<'_>) {
+        self.put(event, None, &[]);
+    }
+
+    fn put(&mut self, event: &Event<'_>, origin: Option<Origin>, headers: &[(String, Bytes)]) {
+        let arrival = event.arrival.floor_to_millis();
         let (first, last) = self.arrivals.unwrap_or((arrival, arrival));
         self.arrivals = Some((first, last.max(arrival)));
         self.count += 1;
 
-        let lag = record.time.micros() - arrival.micros();
-        let key_within = record.key.as_ref().and_then(|key| position_within(key, &record.value));
+        let lag = event.time.micros() - arrival.micros();
+        let key_within = event.key.and_then(|key| position_within(key, event.value));
         let flag = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
-        let flags = flag(HAS_KEY, record.key.is_some() && key_within.is_none())
+        let flags = flag(HAS_KEY, event.key.is_some() && key_within.is_none())
             | flag(HAS_KEY_WITHIN, key_within.is_some())
             | flag(HAS_TIME, lag != 0)
-            | flag(HAS_ORIGIN, record.origin.is_some())
-            | flag(HAS_HEADERS, !record.headers.is_empty());
+            | flag(HAS_ORIGIN, origin.is_some())
+            | flag(HAS_HEADERS, !headers.is_empty());
 
         let out = &mut self.bytes;
         out.push(flags);
-        match (&record.key, key_within) {
+        match (event.key, key_within) {
             (Some(key), Some(position)) => {
                 varint::put(out, position as u64);
                 varint::put(out, key.len() as u64);
@@ -221,17 +245,17 @@ impl BatchBuilder {
             varint::put(out, zigzag(lag - self.last.lag));
             self.last.lag = lag;
         }
-        if let Some(origin) = record.origin {
+        if let Some(origin) = origin {
             self.last.put_origin(out, origin);
         }
-        if !record.headers.is_empty() {
-            varint::put(out, record.headers.len() as u64);
-            for (name, value) in &record.headers {
+        if !headers.is_empty() {
+            varint::put(out, headers.len() as u64);
+            for (name, value) in headers {
                 put_bytes(out, name.as_bytes());
                 put_bytes(out, value);
             }
         }
-        put_bytes(out, &record.value);
+        put_bytes(out, event.value);
     }
 
     /// The batch; `None` if nothing was pushed.

@@ -160,7 +160,7 @@ impl<'a> Scalar<'a> {
 
 /// The content of a JSON string that was checked already.
 fn unquote(json: &str) -> Cow<'_, str> {
-    if json.contains('\\') {
+    if memchr::memchr(b'\\', json.as_bytes()).is_some() {
         let text = serde_json::from_str(json);
         return Cow::Owned(text.expect("the string's escapes were checked"));
     }

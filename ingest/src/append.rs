@@ -8,13 +8,12 @@ mod written;
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
+use broker::batch::Event;
 use broker::catalog::Stream;
 use broker::checkpoint::Place;
 use broker::{
-    Append, Batch, BatchBuilder, Error, Extracted, Kind, Partition, Record, Result, Stage, Timestamp,
-    partition_of,
+    Append, Batch, BatchBuilder, Error, Extracted, Kind, Partition, Result, Stage, Timestamp, partition_of,
 };
-use bytes::Bytes;
 
 use self::written::Slot;
 pub(crate) use self::written::{OffsetRange, Outcome, Written};
@@ -27,13 +26,13 @@ const BATCH_SLACK_BYTES: usize = 512;
 
 /// An event as a door has cut it out of a request.
 #[derive(Debug)]
-pub(crate) struct NewEvent {
-    /// Its bytes.
-    pub(crate) value: Bytes,
+pub(crate) struct NewEvent<'b> {
+    /// Its bytes, where they lie in the request.
+    pub(crate) value: &'b [u8],
     /// Where in the request it stands, for errors: `line 3`; none where its index says it.
     pub(crate) line: Option<usize>,
     /// A key that was sent with it; without one the stream's pointer is followed.
-    pub(crate) key: Option<Bytes>,
+    pub(crate) key: Option<&'b [u8]>,
 }
 
 /// A request that was checked, ready to be written.
@@ -46,7 +45,12 @@ pub(crate) struct Prepared {
 impl Ingest {
     /// Checks events and encodes them partition by partition. With `atomic`, the first that cannot
     /// be taken refuses all.
-    pub(crate) fn prepare(&self, stream: &Stream, events: Vec<NewEvent>, atomic: bool) -> Result<Prepared> {
+    pub(crate) fn prepare(
+        &self,
+        stream: &Stream,
+        events: Vec<NewEvent<'_>>,
+        atomic: bool,
+    ) -> Result<Prepared> {
         if events.len() > self.limits.batch_records_max {
             let most = self.limits.batch_records_max;
             let message = format!("a request has at most {most} records (batch_records_max)");
@@ -57,8 +61,9 @@ impl Ingest {
         let mut slots = Vec::with_capacity(events.len());
         for (index, event) in events.into_iter().enumerate() {
             let line = event.line;
-            match self.check(stream, event, sheaf.arrival) {
-                Ok(record) => slots.push(sheaf.push(&record)),
+            let value = event.value;
+            match self.check(stream, event) {
+                Ok(checked) => slots.push(sheaf.push(value, &checked)),
                 Err(error) if atomic => return Err(refusal_of_all(index, line, &error)),
                 Err(error) => slots.push(Slot::Refused(at_line(line, error))),
             }
@@ -66,7 +71,7 @@ impl Ingest {
         Ok(Prepared { appends: sheaf.finish(stream)?, slots })
     }
 
-    fn check(&self, stream: &Stream, event: NewEvent, arrival: Timestamp) -> Result<Record> {
+    fn check<'b>(&self, stream: &Stream, event: NewEvent<'b>) -> Result<Checked<'b>> {
         let NewEvent { value, key, .. } = event;
         if value.len() > self.limits.record_bytes_max {
             let most = self.limits.record_bytes_max;
@@ -74,18 +79,15 @@ impl Ingest {
                 format!("an event has at most {most} bytes (record_bytes_max), not {}", value.len());
             return Err(Error::new(Kind::TooLarge, message).with_field("value"));
         }
-        let Extracted { time, key: found } = extract(stream, &value)?;
+        let Extracted { time, key: found } = extract(stream, value)?;
         let field = if key.is_some() { "key" } else { stream.definition.key.as_deref().unwrap_or("key") };
-        let key = key.or_else(|| Some(own_key(&value, found?)));
+        let key = key.map(Cow::Borrowed).or_else(|| Some(bytes_of(found?)));
         if key.as_ref().is_some_and(|key| key.len() > self.limits.key_bytes_max) {
             let most = self.limits.key_bytes_max;
             let message = format!("a key has at most {most} bytes (key_bytes_max)");
             return Err(Error::new(Kind::TooLarge, message).with_field(field));
         }
-        let mut record = Record::new(value, arrival);
-        record.time = time.unwrap_or(arrival);
-        record.key = key;
-        Ok(record)
+        Ok(Checked { key, time })
     }
 
     /// Writes what was prepared; durable when it returns. The records are handed to the log, in
@@ -102,11 +104,17 @@ impl Ingest {
     }
 }
 
-/// A key that is a piece of the event stays one: it is neither copied here nor written twice.
-fn own_key(event: &Bytes, key: Cow<'_, str>) -> Bytes {
-    match key {
-        Cow::Borrowed(key) => event.slice_ref(key.as_bytes()),
-        Cow::Owned(key) => key.into(),
+/// What was found in an event that can be taken.
+struct Checked<'b> {
+    /// A piece of the event where it can be one.
+    key: Option<Cow<'b, [u8]>>,
+    time: Option<Timestamp>,
+}
+
+fn bytes_of(text: Cow<'_, str>) -> Cow<'_, [u8]> {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+        Cow::Owned(text) => Cow::Owned(text.into_bytes()),
     }
 }
 
@@ -141,8 +149,10 @@ impl<'i> Sheaf<'i> {
         Self { ingest, arrival, batch_of, batches: Vec::new(), batch_bytes, keyless: None }
     }
 
-    fn push(&mut self, record: &Record) -> Slot {
-        let partition = match &record.key {
+    fn push(&mut self, value: &[u8], checked: &Checked<'_>) -> Slot {
+        let key = checked.key.as_deref();
+        let (arrival, time) = (self.arrival, checked.time.unwrap_or(self.arrival));
+        let partition = match key {
             Some(key) => partition_of(key, self.partitions()),
             None => self.keyless(),
         };
@@ -152,8 +162,8 @@ impl<'i> Sheaf<'i> {
         });
         let batch = &mut self.batches[append].1;
         let index = batch.count() as usize;
-        batch.push(record);
-        Slot::Placed { append, index, time: record.time }
+        batch.push_event(&Event { key, value, arrival, time });
+        Slot::Placed { append, index, time }
     }
 
     fn keyless(&mut self) -> Partition {

@@ -4,7 +4,6 @@
 //! part of it, white space within is.
 
 use broker::{Error, Result};
-use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::append::NewEvent;
@@ -18,23 +17,36 @@ pub(crate) enum Shape {
     Lines,
 }
 
+/// A line of a small event, to guess how many there are.
+const LINE_BYTES: usize = 64;
+
+/// More room than for these events is not given on a guess.
+const GUESS_MAX: usize = 4_096;
+
 /// The events of a body, in order, all with the same `key`; none of an empty array. `Invalid` where
 /// the body is blank, or is to be JSON and is not; whether an event can be taken is not looked at.
-pub(crate) fn cut(body: &Bytes, shape: Shape, key: Option<&Bytes>) -> Result<Vec<NewEvent>> {
-    let event = |value: Bytes, line| NewEvent { value, line, key: key.cloned() };
+pub(crate) fn cut<'b>(body: &'b [u8], shape: Shape, key: Option<&'b [u8]>) -> Result<Vec<NewEvent<'b>>> {
+    let event = |value: &'b [u8], line| NewEvent { value, line, key };
     if body.trim_ascii().is_empty() {
         return Err(Error::invalid("body", "the body holds no event"));
     }
     let events = match shape {
         Shape::Json if body.trim_ascii_start().starts_with(b"[") => {
-            let slice = |item: &RawValue| event(body.slice_ref(item.get().as_bytes()), None);
+            let slice = |item: &'b RawValue| event(item.get().as_bytes(), None);
             items(body)?.into_iter().map(slice).collect()
         }
-        Shape::Json => vec![event(body.slice_ref(value(body)?.get().as_bytes()), None)],
+        Shape::Json => vec![event(value(body)?.get().as_bytes(), None)],
         Shape::Lines => {
-            let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).zip(1..);
-            let filled = lines.filter(|(line, _)| !line.is_empty());
-            filled.map(|(line, number)| event(body.slice_ref(line), Some(number))).collect()
+            let mut events = Vec::with_capacity((body.len() / LINE_BYTES).min(GUESS_MAX));
+            let (mut begin, mut number) = (0, 1);
+            for end in memchr::memchr_iter(b'\n', body).chain([body.len()]) {
+                let line = body[begin..end].trim_ascii();
+                if !line.is_empty() {
+                    events.push(event(line, Some(number)));
+                }
+                (begin, number) = (end + 1, number + 1);
+            }
+            events
         }
     };
     Ok(events)
@@ -60,9 +72,8 @@ mod tests {
     use super::*;
 
     fn check(body: &'static str, shape: Shape, values: &[&str]) {
-        let body = Bytes::from_static(body.as_bytes());
-        let events = cut(&body, shape, None).unwrap();
-        let cut: Vec<&str> = events.iter().map(|event| std::str::from_utf8(&event.value).unwrap()).collect();
+        let events = cut(body.as_bytes(), shape, None).unwrap();
+        let cut: Vec<&str> = events.iter().map(|event| std::str::from_utf8(event.value).unwrap()).collect();
         assert_eq!(cut, values);
     }
 
@@ -89,7 +100,7 @@ mod tests {
             space in "[ \t\r]{0,2}",
         ) {
             let cut_of = |body: String, shape| {
-                let events = cut(&body.into(), shape, None).unwrap();
+                let events = cut(body.as_bytes(), shape, None).unwrap();
                 events.into_iter().map(|event| String::from_utf8(event.value.to_vec()).unwrap()).collect::<Vec<_>>()
             };
             let array = format!("[{space}{}{space}]", events.join(&format!("{space},\n{space}")));
@@ -109,8 +120,8 @@ mod tests {
     #[test]
     fn cuts_lines_with_either_ending_and_skips_blank_ones() {
         check("{\"a\":1}\r\n\n  \n{bad\n {\"a\": 2}", Shape::Lines, &["{\"a\":1}", "{bad", "{\"a\": 2}"]);
-        let body = Bytes::from_static(b"\n{}\n\n{}");
-        let lines: Vec<_> = cut(&body, Shape::Lines, None).unwrap().iter().map(|event| event.line).collect();
+        let lines: Vec<_> =
+            cut(b"\n{}\n\n{}", Shape::Lines, None).unwrap().iter().map(|event| event.line).collect();
         assert_eq!(lines, [Some(2), Some(4)]);
     }
 
@@ -128,12 +139,12 @@ mod tests {
             ("{\"a\":1", Shape::Json),
             ("{\"a\":1}\n{\"a\":2}", Shape::Json),
         ] {
-            let error = cut(&Bytes::from_static(body.as_bytes()), shape, None).unwrap_err();
+            let error = cut(body.as_bytes(), shape, None).unwrap_err();
             assert_eq!(error.field(), Some("body"), "{body}");
         }
-        let error = cut(&Bytes::from_static(b"[{\"a\":1},\n{bad}]"), Shape::Json, None).unwrap_err();
+        let error = cut(b"[{\"a\":1},\n{bad}]", Shape::Json, None).unwrap_err();
         assert!(error.message().contains("at line 2 column 2; "), "{error}");
-        let error = cut(&Bytes::from_static(b"[{\"a\":\"\xff\"}]"), Shape::Json, None).unwrap_err();
+        let error = cut(b"[{\"a\":\"\xff\"}]", Shape::Json, None).unwrap_err();
         assert_eq!(error.field(), Some("body"), "{error}");
     }
 }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use async_stream::try_stream;
 use broker::catalog::Stream;
 use broker::{Error, Result, StreamName};
-use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use proto::problem::Problem;
@@ -149,10 +148,10 @@ async fn start(ingest: &Arc<Ingest>, name: &StreamName, request: AppendRequest) 
     let bytes = request.records.iter().map(|record| record.value.len()).sum();
     let charge = ingest.admission.charge(bytes)?;
     let prepared = if bytes <= INLINE_BYTES_MAX {
-        prepare(ingest, &stream, request)?
+        prepare(ingest, &stream, &request)?
     } else {
         let ingest = ingest.clone();
-        tokio::task::spawn_blocking(move || prepare(&ingest, &stream, request))
+        tokio::task::spawn_blocking(move || prepare(&ingest, &stream, &request))
             .await
             .map_err(|error| Error::internal("check the records").with_source(error))??
     };
@@ -171,13 +170,16 @@ async fn start(ingest: &Arc<Ingest>, name: &StreamName, request: AppendRequest) 
     }
 }
 
-fn prepare(ingest: &Ingest, stream: &Stream, request: AppendRequest) -> Result<Prepared> {
+fn prepare(ingest: &Ingest, stream: &Stream, request: &AppendRequest) -> Result<Prepared> {
     if let Some(index) = request.records.iter().position(|record| record.key.as_deref() == Some("")) {
         return Err(Error::invalid(format!("records[{index}].key"), "a key has at least one byte"));
     }
-    let event = |NewRecord { value, key }| NewEvent { value, line: None, key: key.map(Bytes::from) };
-    let atomic = request.atomic;
-    ingest.prepare(stream, request.records.into_iter().map(event).collect(), atomic)
+    let events = request.records.iter().map(|NewRecord { value, key }| NewEvent {
+        value,
+        line: None,
+        key: key.as_ref().map(String::as_bytes),
+    });
+    ingest.prepare(stream, events.collect(), request.atomic)
 }
 
 fn shown(outcome: Outcome<'_>) -> RecordResult {

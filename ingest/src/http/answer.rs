@@ -4,6 +4,7 @@ use axum::response::Response;
 use broker::{Offset, Partition, Result, Timestamp};
 use http::StatusCode;
 use proto::problem::Problem;
+use serde::ser::SerializeSeq as _;
 use serde::{Serialize, Serializer};
 
 use super::prefer::{PREFERENCE_APPLIED, RETURN_MINIMAL};
@@ -35,27 +36,34 @@ struct Full<'w> {
     records: &'w Written,
 }
 
-/// Written one by one, since many entries side by side would take more room than their text.
+/// Written one by one, since many entries side by side would take more room than their text. Events that
+/// are sent together often share their time, which is then put into words once.
 fn entries<S: Serializer>(written: &&Written, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-    serializer.collect_seq(written.outcomes().map(Shown::from))
+    let outcomes = written.outcomes();
+    let mut entries = serializer.serialize_seq(Some(outcomes.len()))?;
+    let mut last: Option<(Timestamp, String)> = None;
+    for outcome in outcomes {
+        match outcome {
+            Outcome::Appended { partition, offset, time } => {
+                let (_, timestamp) = match last.take().filter(|(of, _)| *of == time) {
+                    Some(same) => last.insert(same),
+                    None => last.insert((time, time.to_string())),
+                };
+                entries.serialize_element(&Shown::Appended { partition, offset, timestamp })?;
+            }
+            Outcome::Refused(error) => {
+                entries.serialize_element(&Shown::Refused { error: error.clone().into() })?;
+            }
+        }
+    }
+    entries.end()
 }
 
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Shown {
-    Appended { partition: Partition, offset: Offset, timestamp: Timestamp },
+enum Shown<'t> {
+    Appended { partition: Partition, offset: Offset, timestamp: &'t str },
     Refused { error: Problem },
-}
-
-impl From<Outcome<'_>> for Shown {
-    fn from(outcome: Outcome<'_>) -> Self {
-        match outcome {
-            Outcome::Appended { partition, offset, time } => {
-                Shown::Appended { partition, offset, timestamp: time }
-            }
-            Outcome::Refused(error) => Shown::Refused { error: error.clone().into() },
-        }
-    }
 }
 
 #[derive(Serialize)]

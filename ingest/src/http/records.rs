@@ -83,7 +83,7 @@ impl Rules {
         charge: &mut Charge,
     ) -> Result<Prepared> {
         let body = decode(body, self.coding, &ingest.limits, charge)?;
-        let events = cut(&body, self.shape, self.key.as_ref())?;
+        let events = cut(&body, self.shape, self.key.as_deref())?;
         ingest.prepare(stream, events, self.atomic)
     }
 }

@@ -295,9 +295,9 @@ async fn a_client_that_does_not_wait_for_the_answer_has_written_all_or_nothing()
     let doors = Doors::open().await.with_stream(json!({"partitions": 8, "key": "/n"})).await;
     let stream = doors.ingest.catalog.list().remove(0);
     for request in 0..20 {
-        let event =
-            |n| NewEvent { value: format!("{{\"n\":{n},\"r\":{request}}}").into(), line: None, key: None };
-        let prepared = doors.ingest.prepare(&stream, (0..30).map(event).collect(), false).unwrap();
+        let values: Vec<String> = (0..30).map(|n| format!("{{\"n\":{n},\"r\":{request}}}")).collect();
+        let events = values.iter().map(|value| NewEvent { value: value.as_bytes(), line: None, key: None });
+        let prepared = doors.ingest.prepare(&stream, events.collect(), false).unwrap();
         let mut appending = Box::pin(doors.ingest.append(prepared));
         assert!(futures::poll!(&mut appending).is_pending());
     }
