@@ -71,13 +71,16 @@ impl Timestamp {
         let (day, micro_of_day) = (self.0.div_euclid(DAY_MICROS), self.0.rem_euclid(DAY_MICROS));
         let (year, month, day) = civil(day);
         let (second_of_day, micros) = (micro_of_day / 1_000_000, micro_of_day % 1_000_000);
-        put_digits(&mut text[..4], year);
-        put_digits(&mut text[5..7], month);
-        put_digits(&mut text[8..10], day);
-        put_digits(&mut text[11..13], second_of_day / 3_600);
-        put_digits(&mut text[14..16], second_of_day / 60 % 60);
-        put_digits(&mut text[17..19], second_of_day % 60);
-        put_digits(&mut text[20..26], micros);
+        put_pair(&mut text, 0, year / 100);
+        put_pair(&mut text, 2, year % 100);
+        put_pair(&mut text, 5, month);
+        put_pair(&mut text, 8, day);
+        put_pair(&mut text, 11, second_of_day / 3_600);
+        put_pair(&mut text, 14, second_of_day / 60 % 60);
+        put_pair(&mut text, 17, second_of_day % 60);
+        put_pair(&mut text, 20, micros / 10_000);
+        put_pair(&mut text, 22, micros / 100 % 100);
+        put_pair(&mut text, 24, micros % 100);
         // A fraction has as many groups of three digits as it needs.
         let length = match micros {
             0 => 19,
@@ -124,12 +127,11 @@ fn civil(day: i64) -> (i64, i64, i64) {
     (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_month)
 }
 
-/// Writes a number in decimal, with zeros in front.
-fn put_digits(text: &mut [u8], mut number: i64) {
-    for digit in text.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-    }
+/// Writes two digits of a number below 100.
+fn put_pair(text: &mut [u8; 27], at: usize, number: i64) {
+    let number = number as u8;
+    text[at] = b'0' + number / 10;
+    text[at + 1] = b'0' + number % 10;
 }
 
 impl Serialize for Timestamp {
