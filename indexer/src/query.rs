@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use broker::catalog::Stream;
 use broker::{Error, Kind, Result, StreamName, Timestamp};
-use futures::Stream as Events;
+use futures::{Stream as Events, StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::index::{Indexer, blocking};
@@ -23,6 +23,9 @@ pub(crate) use parse::{Bounds, day};
 pub(crate) use snapshot::Snapshot;
 
 use search::Search;
+
+/// How many runs are indexed at the same time for one question.
+const RUNS_MAX: usize = 4;
 
 /// What is asked, as the doors take it.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +158,12 @@ impl Snapshot {
     /// How many events there are.
     pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
         let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        let building = search.unindexed(&pieces).into_iter().map(|run| {
+            let terms = query.terms.clone();
+            blocking(move || terms.map(|terms| run.segment(&terms)).transpose())
+        });
+        let mut built = stream::iter(building).buffer_unordered(RUNS_MAX);
+        while built.try_next().await?.is_some() {}
         blocking(move || search.count(&pieces)).await
     }
 

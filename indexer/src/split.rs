@@ -9,6 +9,7 @@
 mod build;
 mod bundle;
 mod document;
+mod every;
 mod grammar;
 mod merge;
 mod schema;
@@ -19,7 +20,7 @@ mod tree;
 use broker::{Entry, Offset, Origin, Partition, Timestamp};
 use bytes::Bytes;
 
-pub(crate) use build::{build_split, searchable};
+pub(crate) use build::{build_split, searchable, searchable_by_words};
 pub(crate) use bundle::{FORMAT, Footer, TRAILER_BYTES};
 pub(crate) use grammar::Terms;
 pub(crate) use merge::merge;
