@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use broker::catalog::Stream;
 use broker::{Error, Kind, Result, StreamName, Timestamp};
+use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::index::{Indexer, blocking};
@@ -27,6 +28,9 @@ pub(crate) use parse::{Bounds, day};
 pub(crate) use snapshot::Snapshot;
 
 use search::Search;
+
+/// How many runs are indexed at the same time for one question.
+const RUNS_MAX: usize = 4;
 
 /// What is asked, as the doors take it.
 #[derive(Clone, Debug, Default)]
@@ -149,12 +153,25 @@ impl Snapshot {
     /// How many events there are.
     pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
         let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        self.index_runs(query, &search).await?;
         blocking(move || search.count(&pieces)).await
+    }
+
+    /// Indexes the runs that the question goes through whole, side by side.
+    async fn index_runs(&self, query: &Query, search: &Search) -> Result<()> {
+        let building = search.unindexed(&self.pieces).into_iter().map(|run| {
+            let terms = query.terms.clone();
+            blocking(move || terms.map(|terms| run.segment(&terms)).transpose())
+        });
+        let mut built = stream::iter(building).buffer_unordered(RUNS_MAX);
+        while built.try_next().await?.is_some() {}
+        Ok(())
     }
 
     /// The intervals that hold events, in order of time.
     pub(crate) async fn histogram(&self, query: &Query, interval: Interval) -> Result<Vec<Bucket>> {
         let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
+        self.index_runs(query, &search).await?;
         blocking(move || search.histogram(&pieces, interval)).await
     }
 

@@ -10,6 +10,7 @@ mod build;
 mod bundle;
 mod document;
 mod documents;
+mod every;
 mod grammar;
 mod merge;
 mod schema;
@@ -20,7 +21,7 @@ mod tree;
 use broker::{Entry, Offset, Origin, Partition, Timestamp};
 use bytes::Bytes;
 
-pub(crate) use build::{build_split, searchable};
+pub(crate) use build::{build_split, searchable, searchable_by_words};
 pub(crate) use bundle::{FORMAT, Footer, TRAILER_BYTES};
 pub(crate) use documents::{Documents, Stored};
 pub(crate) use grammar::Terms;

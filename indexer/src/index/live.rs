@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use broker::{Chunk, Entry, Offset, Partition, Result, Timestamp};
 
 use super::lock;
-use crate::split::{self, Position, Segment};
+use crate::split::{self, Position, Segment, Terms};
 
 /// Events of one partition in answer order.
 pub(crate) struct Run {
@@ -43,15 +43,28 @@ impl Run {
         Position::of(self.partition, &self.entries[index])
     }
 
-    /// The index of the run's events, built at the first call. Blocking.
-    pub(crate) fn segment(&self) -> Result<Arc<Segment>> {
+    /// Whether what answers `terms` is there, or something is being built.
+    pub(crate) fn is_indexed_for(&self, terms: &Terms) -> bool {
+        let segment = self.segment.try_lock();
+        segment.map_or(true, |segment| segment.as_ref().is_some_and(|segment| segment.answers(terms)))
+    }
+
+    /// An index of the run's events that answers `terms`, built at the first call, and again at the
+    /// first that asks for ranges. Blocking.
+    pub(crate) fn segment(&self, terms: &Terms) -> Result<Arc<Segment>> {
         let mut segment = lock(&self.segment);
-        if let Some(segment) = &*segment {
+        if let Some(segment) = segment.as_ref().filter(|segment| segment.answers(terms)) {
             return Ok(Arc::clone(segment));
         }
-        let built = Arc::new(split::searchable(&self.entries)?);
+        let build = if terms.has_ranges() { split::searchable } else { split::searchable_by_words };
+        let built = Arc::new(build(&self.entries)?);
         *segment = Some(Arc::clone(&built));
         Ok(built)
+    }
+
+    /// The events; they are copied only where a query still looks at the run.
+    fn into_entries(self: Arc<Self>) -> Vec<Entry> {
+        Arc::try_unwrap(self).map_or_else(|shared| shared.entries.clone(), |run| run.entries)
     }
 
     /// The same run without what lies outside `kept`.
@@ -152,11 +165,9 @@ impl Live {
             if larger > 2 * smaller || larger + smaller > events_max {
                 return;
             }
-            let entries = before.entries.iter().chain(&last.entries).cloned().collect();
             let offsets = before.offsets.start..last.offsets.end;
-            let merged = Run::new(self.partition, offsets, entries);
-            self.runs.truncate(self.runs.len() - 2);
-            self.runs.push(Arc::new(merged));
+            let merged = self.runs.drain(self.runs.len() - 2..).flat_map(Run::into_entries).collect();
+            self.runs.push(Arc::new(Run::new(self.partition, offsets, merged)));
         }
     }
 
@@ -169,5 +180,31 @@ impl Live {
         let runs = runs.map(|run| run.restricted(kept.clone()));
         self.runs = runs.filter(|run| !run.entries.is_empty()).collect();
         self.since = if self.runs.is_empty() { None } else { Some(now) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use broker::Record;
+
+    use super::*;
+    use crate::split::{Order, Take};
+
+    #[test]
+    fn a_run_gets_columns_when_somebody_asks_for_them() {
+        let entry = |offset| {
+            let value = format!("{{\"n\":{offset},\"word\":\"snow\"}}");
+            Entry { offset: Offset(offset), record: Record::new(value, Timestamp::MIN) }
+        };
+        let run = Run::new(Partition(0), Offset(0)..Offset(9), (0..9).map(entry).collect());
+        for (q, wanted, is_new) in
+            [("snow n:4", 1, true), ("n:>=4", 5, true), ("word:*", 9, false), ("word:snow", 9, false)]
+        {
+            let terms = Terms::parse(Some(q), None).unwrap().unwrap();
+            assert_eq!(run.is_indexed_for(&terms), !is_new, "{q}");
+            let take = Take { order: Order::Ascending, limit: 100 };
+            let found = run.segment(&terms).unwrap().find(&terms, 0..9, take).unwrap();
+            assert_eq!(found.len(), wanted, "{q}");
+        }
     }
 }

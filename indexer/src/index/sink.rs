@@ -144,14 +144,19 @@ impl IndexSink {
 
 /// Merges runs into one split. Blocking.
 fn build(runs: &[Arc<Run>], mut footer: Footer) -> Result<(bytes::Bytes, Footer)> {
-    let mut entries: Vec<Entry> = runs.iter().flat_map(|run| run.entries().iter().cloned()).collect();
-    entries.sort_by_key(|entry| (entry.record.time, entry.offset));
+    let mut entries: Vec<(Timestamp, Offset, &Entry)> = Vec::new();
+    for run in runs {
+        entries.extend(run.entries().iter().map(|entry| (entry.record.time, entry.offset, entry)));
+    }
+    // Each run is sorted, and this merges them.
+    entries.sort_by_key(|(time, offset, _)| (*time, *offset));
+    let entries: Vec<&Entry> = entries.into_iter().map(|(.., entry)| entry).collect();
     let (Some(oldest), Some(newest)) = (entries.first(), entries.last()) else {
         return Err(Error::internal("a split would have no events"));
     };
     (footer.time_min, footer.time_max) = (oldest.record.time, newest.record.time);
     let bytes =
-        |entry: &Entry| entry.record.key.as_ref().map_or(0, |key| key.len()) + entry.record.value.len();
+        |entry: &&Entry| entry.record.key.as_ref().map_or(0, |key| key.len()) + entry.record.value.len();
     footer.bytes = entries.iter().map(|entry| bytes(entry) as u64).sum();
     footer.count =
         u32::try_from(entries.len()).map_err(|_| Error::internal("a split has too many events"))?;

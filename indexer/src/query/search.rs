@@ -76,7 +76,7 @@ impl Piece {
         match self {
             Piece::Split(split) => split.segment().find(terms, range, take),
             Piece::Run(run) => match terms.key_only() {
-                None => run.segment()?.find(terms, range, take),
+                None => run.segment(terms)?.find(terms, range, take),
                 Some(key) => {
                     let has_key =
                         |index: &u32| run.entries()[*index as usize].record.key.as_ref() == Some(key);
@@ -99,7 +99,7 @@ impl Piece {
         match self {
             Piece::Split(split) => split.segment().each(terms, range, found),
             Piece::Run(run) => match terms.key_only() {
-                None => run.segment()?.each(terms, range, found),
+                None => run.segment(terms)?.each(terms, range, found),
                 Some(key) => {
                     let has_key = |index: u32| run.entries()[index as usize].record.key.as_ref() == Some(key);
                     range.all(|index| !has_key(index) || found(index));
@@ -110,11 +110,14 @@ impl Piece {
     }
 
     fn count(&self, terms: Option<&Terms>, range: Range<u32>) -> Result<u64> {
+        if range.is_empty() {
+            return Ok(0);
+        }
         let Some(terms) = terms else { return Ok(range.len() as u64) };
         match self {
             Piece::Split(split) => split.segment().count(terms, range),
             Piece::Run(run) => match terms.key_only() {
-                None => run.segment()?.count(terms, range),
+                None => run.segment(terms)?.count(terms, range),
                 Some(key) => {
                     let entries = &run.entries()[range.start as usize..range.end as usize];
                     Ok(entries.iter().filter(|entry| entry.record.key.as_ref() == Some(key)).count() as u64)
@@ -151,6 +154,19 @@ impl Search {
         let events: Result<Vec<Event>> =
             hits.iter().map(|hit| pieces[hit.piece].event(hit.document)).collect();
         Ok((events?, last))
+    }
+
+    /// The runs that have to be indexed before all events can be counted.
+    pub(super) fn unindexed(&self, pieces: &[Piece]) -> Vec<Arc<Run>> {
+        let Some(terms) = self.terms.as_ref().filter(|terms| terms.key_only().is_none()) else {
+            return Vec::new();
+        };
+        let in_range = pieces.iter().filter(|piece| !self.range(piece, Order::Ascending).is_empty());
+        let runs = in_range.filter_map(|piece| match piece {
+            Piece::Run(run) => Some(Arc::clone(run)),
+            Piece::Split(_) => None,
+        });
+        runs.filter(|run| !run.is_indexed_for(terms)).collect()
     }
 
     /// How many events match.

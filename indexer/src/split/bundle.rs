@@ -97,6 +97,9 @@ impl Footer {
     }
 }
 
+/// What a footer and a trailer take at most, usually.
+const FOOTER_BYTES: usize = 4 << 10;
+
 /// Packs files into an object.
 pub(super) struct Packer {
     footer: Footer,
@@ -104,8 +107,9 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn new(footer: Footer) -> Self {
-        Self { footer, bytes: Vec::new() }
+    /// For files of `bytes` bytes together.
+    pub(super) fn new(footer: Footer, bytes: usize) -> Self {
+        Self { footer, bytes: Vec::with_capacity(bytes + FOOTER_BYTES) }
     }
 
     pub(super) fn add(&mut self, name: &str, file: &[u8]) {

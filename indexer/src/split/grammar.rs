@@ -12,6 +12,7 @@ use tantivy::schema::IndexRecordOption;
 use tantivy::tokenizer::TokenizerManager;
 use tantivy::{TantivyError, Term};
 
+use super::every::EveryWord;
 use super::schema::{EVENT, OF_SPLITS};
 use super::segment::Segment;
 use super::strings::Words;
@@ -35,6 +36,7 @@ pub(crate) struct Terms {
     condition: Arc<Condition>,
     /// The key, if that is the whole condition.
     key_only: Option<Bytes>,
+    has_ranges: bool,
 }
 
 /// A condition as it is before a piece is asked.
@@ -44,6 +46,8 @@ enum Condition {
     Clauses(Vec<(Occur, Condition)>),
     /// The same question to every piece.
     Query(Box<dyn Query>),
+    /// The same, of a range or `*` at a path.
+    Range(Box<dyn Query>),
     /// Each piece has its own question for it.
     Words(Words),
 }
@@ -61,6 +65,7 @@ impl Terms {
             Condition::Query(Box::new(TermQuery::new(term, IndexRecordOption::Basic)))
         });
         let key_only = key.filter(|_| q.is_none()).map(|key| Bytes::copy_from_slice(key.as_bytes()));
+        let has_ranges = q.as_ref().is_some_and(Condition::has_ranges);
         let condition = match (q, with_key) {
             (None, None) => return Ok(None),
             (Some(condition), None) | (None, Some(condition)) => condition,
@@ -71,12 +76,17 @@ impl Terms {
                 Condition::Clauses(vec![(Occur::Must, q), (Occur::Must, with_key)])
             }
         };
-        Ok(Some(Terms { condition: Arc::new(condition), key_only }))
+        Ok(Some(Terms { condition: Arc::new(condition), key_only, has_ranges }))
     }
 
     /// The key that is searched for, if nothing else is: then no index is needed.
     pub(crate) fn key_only(&self) -> Option<&Bytes> {
         self.key_only.as_ref()
+    }
+
+    /// Whether there are ranges or `*` in it, which only columns answer.
+    pub(crate) fn has_ranges(&self) -> bool {
+        self.has_ranges
     }
 
     /// The question to a piece.
@@ -89,15 +99,12 @@ impl Terms {
 impl Condition {
     fn query(&self, segment: &Segment) -> Result<Option<Box<dyn Query>>, TantivyError> {
         Ok(match self {
-            Self::Clauses(clauses) => {
-                let mut queries = Vec::with_capacity(clauses.len());
-                for (occur, clause) in clauses {
-                    queries.extend(clause.query(segment)?.map(|query| (*occur, query)));
-                }
-                (!queries.is_empty()).then(|| Box::new(BooleanQuery::new(queries)) as Box<dyn Query>)
+            Self::Clauses(clauses) => of_clauses(clauses, segment)?,
+            Self::Query(query) | Self::Range(query) => Some(query.box_clone()),
+            Self::Words(words) if words.is_single() => {
+                Some(Box::new(EveryWord(vec![words.terms(segment.strings()?)])))
             }
-            Self::Query(query) => Some(query.box_clone()),
-            Self::Words(words) => Some(segment.ask(words)?),
+            Self::Words(words) => Some(words.phrase(segment.reader(), segment.strings()?)?),
         })
     }
 
@@ -105,6 +112,14 @@ impl Condition {
     fn is_empty(&self) -> bool {
         match self {
             Self::Clauses(clauses) => clauses.iter().all(|(_, clause)| clause.is_empty()),
+            Self::Query(_) | Self::Range(_) | Self::Words(_) => false,
+        }
+    }
+
+    fn has_ranges(&self) -> bool {
+        match self {
+            Self::Clauses(clauses) => clauses.iter().any(|(_, clause)| clause.has_ranges()),
+            Self::Range(_) => true,
             Self::Query(_) | Self::Words(_) => false,
         }
     }
@@ -115,9 +130,33 @@ impl Condition {
             Self::Clauses(clauses) => {
                 clauses.iter().all(|(occur, clause)| *occur == Occur::MustNot || clause.is_exclusion())
             }
-            Self::Query(_) | Self::Words(_) => false,
+            Self::Query(_) | Self::Range(_) | Self::Words(_) => false,
         }
     }
+}
+
+/// What all clauses ask for together; single words that must be there are looked for at once.
+fn of_clauses(
+    clauses: &[(Occur, Condition)],
+    segment: &Segment,
+) -> Result<Option<Box<dyn Query>>, TantivyError> {
+    let (mut words, mut queries) = (Vec::new(), Vec::with_capacity(clauses.len()));
+    for (occur, clause) in clauses {
+        match clause {
+            Condition::Words(word) if *occur == Occur::Must && word.is_single() => {
+                words.push(word.terms(segment.strings()?));
+            }
+            _ => queries.extend(clause.query(segment)?.map(|query| (*occur, query))),
+        }
+    }
+    if !words.is_empty() {
+        queries.push((Occur::Must, Box::new(EveryWord(words)) as Box<dyn Query>));
+    }
+    Ok(match &queries[..] {
+        [] => None,
+        [(Occur::Must | Occur::Should, _)] => queries.pop().map(|(_, query)| query),
+        _ => Some(Box::new(BooleanQuery::new(queries))),
+    })
 }
 
 fn parse(q: &str) -> Result<Condition> {
@@ -162,9 +201,13 @@ fn condition(ast: UserInputAst) -> std::result::Result<Condition, QueryParserErr
                 Ok(if words.is_empty() { Condition::Clauses(Vec::new()) } else { Condition::Words(words) })
             }
             leaf => {
+                let is_range = matches!(leaf, UserInputLeaf::Range { .. } | UserInputLeaf::Exists { .. });
                 let query = PARSER.build_query_from_user_input_ast(leaf.into())?;
-                let is_empty = query.is::<EmptyQuery>();
-                Ok(if is_empty { Condition::Clauses(Vec::new()) } else { Condition::Query(query) })
+                Ok(match query.is::<EmptyQuery>() {
+                    true => Condition::Clauses(Vec::new()),
+                    false if is_range => Condition::Range(query),
+                    false => Condition::Query(query),
+                })
             }
         },
     }

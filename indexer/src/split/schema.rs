@@ -50,7 +50,8 @@ pub(super) struct Stored {
 
 /// What a published split holds: everything an answer needs.
 pub(super) static OF_SPLITS: LazyLock<Fields> = LazyLock::new(|| {
-    let (mut builder, mut fields) = searchable(BytesOptions::default().set_indexed().set_stored());
+    let key = BytesOptions::default().set_indexed().set_stored();
+    let (mut builder, mut fields) = searchable(event().set_fast("raw"), key);
     let fast = NumericOptions::default().set_fast();
     fields.stored = Some(Stored {
         time: builder.add_i64_field(TIME, fast.clone()),
@@ -64,23 +65,33 @@ pub(super) static OF_SPLITS: LazyLock<Fields> = LazyLock::new(|| {
 
 /// What a run of the live part holds: only what can be searched for.
 pub(super) static OF_RUNS: LazyLock<Fields> = LazyLock::new(|| {
-    let (builder, fields) = searchable(BytesOptions::default().set_indexed());
+    let (builder, fields) = searchable(event().set_fast("raw"), BytesOptions::default().set_indexed());
     Fields { schema: builder.build(), ..fields }
 });
 
-fn searchable(key: BytesOptions) -> (tantivy::schema::SchemaBuilder, Fields) {
-    let words = || {
-        TextFieldIndexing::default()
-            .set_tokenizer(WORDS)
-            .set_fieldnorms(false)
-            .set_index_option(IndexRecordOption::WithFreqsAndPositions)
-    };
+/// The same without columns, which ranges and `*` are answered from, and nothing else.
+pub(super) static OF_RUNS_BY_WORDS: LazyLock<Fields> = LazyLock::new(|| {
+    let (builder, fields) = searchable(event(), BytesOptions::default().set_indexed());
+    Fields { schema: builder.build(), ..fields }
+});
+
+fn searchable(event: JsonObjectOptions, key: BytesOptions) -> (tantivy::schema::SchemaBuilder, Fields) {
     let mut builder = Schema::builder();
-    let event = JsonObjectOptions::default().set_indexing_options(words()).set_fast("raw");
     let event = builder.add_json_field(EVENT, event);
-    let apart = JsonObjectOptions::default().set_indexing_options(words());
-    let apart = builder.add_json_field(APART, apart);
+    let apart = builder.add_json_field(APART, self::event());
     let text = builder.add_text_field(TEXT, TextOptions::default().set_indexing_options(words()));
     let key = builder.add_bytes_field(KEY, key);
     (builder, Fields { schema: Schema::builder().build(), event, apart, text, key, stored: None })
+}
+
+/// Values by path, without columns.
+fn event() -> JsonObjectOptions {
+    JsonObjectOptions::default().set_indexing_options(words())
+}
+
+fn words() -> TextFieldIndexing {
+    TextFieldIndexing::default()
+        .set_tokenizer(WORDS)
+        .set_fieldnorms(false)
+        .set_index_option(IndexRecordOption::WithFreqsAndPositions)
 }

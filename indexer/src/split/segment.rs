@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestamp};
 use bytes::Bytes;
 use tantivy::columnar::{Column, ColumnValues};
-use tantivy::query::{EnableScoring, Query};
+use tantivy::query::EnableScoring;
 use tantivy::schema::{TantivyDocument, Value};
 use tantivy::{
     COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, SegmentReader, TERMINATED,
@@ -16,7 +16,7 @@ use tantivy::{
 
 use super::bundle::{Bundle, Footer};
 use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
-use super::strings::{Strings, Words};
+use super::strings::Strings;
 use super::{Event, Order, Position, Take, Terms};
 
 /// How many documents the newest-first search looks at first; each further step is four times as
@@ -55,16 +55,18 @@ impl Segment {
         self.searcher.segment_reader(0)
     }
 
-    /// The question to this piece for words without a path.
-    pub(super) fn ask(&self, words: &Words) -> Result<Box<dyn Query>, TantivyError> {
-        let strings = match self.strings.get() {
-            Some(strings) => strings,
-            None => {
-                let read = Strings::of(self.reader())?;
-                self.strings.get_or_init(|| read)
-            }
-        };
-        words.query(self.reader(), strings)
+    /// Whether it has what `terms` ask for.
+    pub(crate) fn answers(&self, terms: &Terms) -> bool {
+        !terms.has_ranges() || self.searcher.schema().get_field_entry(OF_SPLITS.event).is_fast()
+    }
+
+    /// Where its strings are found.
+    pub(super) fn strings(&self) -> Result<&Strings, TantivyError> {
+        if let Some(strings) = self.strings.get() {
+            return Ok(strings);
+        }
+        let read = Strings::of(self.reader())?;
+        Ok(self.strings.get_or_init(|| read))
     }
 
     /// The documents of `range` that match, ordered as wanted.

@@ -4,9 +4,9 @@
 //! strings. Which paths there are is read from the piece's own dictionary, so nothing has to be told.
 
 use tantivy::query::QueryParserError;
-use tantivy::query::{BooleanQuery, EmptyQuery, PhrasePrefixQuery, PhraseQuery, Query, TermQuery};
+use tantivy::query::{BooleanQuery, EmptyQuery, PhrasePrefixQuery, PhraseQuery, Query};
 use tantivy::query_grammar::UserInputLiteral;
-use tantivy::schema::{Field, IndexRecordOption};
+use tantivy::schema::Field;
 use tantivy::tokenizer::TokenizerManager;
 use tantivy::{SegmentReader, TantivyError, Term};
 
@@ -53,23 +53,34 @@ impl Words {
         self.words.is_empty()
     }
 
-    /// The question to a piece whose strings stand at `strings`.
-    pub(super) fn query(
+    /// Whether it is one word.
+    pub(super) fn is_single(&self) -> bool {
+        self.words.len() == 1
+    }
+
+    /// The terms that one word is found by in a piece whose strings stand at `strings`.
+    pub(super) fn terms(&self, strings: &Strings) -> Vec<Term> {
+        let words = self.words.iter().map(|(_, word)| word);
+        match strings {
+            Strings::Anywhere => words.map(|word| text(word)).collect(),
+            Strings::At(paths) => words.flat_map(|word| paths.iter().map(|path| path.term(word))).collect(),
+        }
+    }
+
+    /// The question for a phrase.
+    pub(super) fn phrase(
         &self,
         segment: &SegmentReader,
         strings: &Strings,
     ) -> Result<Box<dyn Query>, TantivyError> {
         match strings {
-            // A phrase with words between might reach from one string into another there.
-            Strings::Anywhere if self.slop > 0 && self.words.len() > 1 => {
-                self.at_each(segment, &paths_of(segment)?)
-            }
-            Strings::Anywhere => {
-                let text = |word: &str| Term::from_field_text(OF_SPLITS.text, word);
-                let terms = self.words.iter().map(|(place, word)| (*place, text(word)));
-                Ok(self.with(terms.collect()))
-            }
             Strings::At(paths) => self.at_each(segment, paths),
+            // A phrase with words between might reach from one string into another there.
+            Strings::Anywhere if self.slop > 0 => self.at_each(segment, &paths_of(segment)?),
+            Strings::Anywhere => {
+                let terms = self.words.iter().map(|(place, word)| (*place, text(word)));
+                Ok(self.of_terms(terms.collect()))
+            }
         }
     }
 
@@ -85,7 +96,7 @@ impl Words {
                 has_all = has_all && dictionary.get_term_info(term)?.is_some();
             }
             if has_all {
-                queries.push(self.with(terms));
+                queries.push(self.of_terms(terms));
             }
         }
         Ok(match queries.len() {
@@ -95,14 +106,17 @@ impl Words {
         })
     }
 
-    fn with(&self, mut terms: Vec<(usize, Term)>) -> Box<dyn Query> {
-        match terms.len() {
-            0 => Box::new(EmptyQuery),
-            1 => Box::new(TermQuery::new(terms.remove(0).1, IndexRecordOption::Basic)),
-            _ if self.is_prefix => Box::new(PhrasePrefixQuery::new_with_offset(terms)),
-            _ => Box::new(PhraseQuery::new_with_offset_and_slop(terms, self.slop)),
+    fn of_terms(&self, terms: Vec<(usize, Term)>) -> Box<dyn Query> {
+        if self.is_prefix {
+            return Box::new(PhrasePrefixQuery::new_with_offset(terms));
         }
+        Box::new(PhraseQuery::new_with_offset_and_slop(terms, self.slop))
     }
+}
+
+/// A word in the field of all strings.
+fn text(word: &str) -> Term {
+    Term::from_field_text(OF_SPLITS.text, word)
 }
 
 /// Where the strings of a piece are found.
