@@ -132,6 +132,16 @@ async fn refuses_a_directory_that_is_in_use() {
 }
 
 #[tokio::test]
+async fn refuses_a_log_of_another_format_by_name() {
+    let bench = Bench::new();
+    bench.open().await.close().await.unwrap();
+    bench.alter(|db| db.insert(key::FORMAT, b"1").unwrap());
+    let error = bench.try_open().await.err().unwrap();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.message().contains("another version of the log's format"), "{error}");
+}
+
+#[tokio::test]
 async fn writes_more_than_the_queue_holds() {
     let bench = Bench::new();
     let options = SledOptions { queue_bytes_max: 1 << 10, ..SledOptions::at(bench.directory.path()) };
