@@ -19,6 +19,8 @@ pub(crate) struct Line<'a> {
     pub(crate) time: Timestamp,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: &'a [u8],
+    /// Whether the value is known to be JSON.
+    pub(crate) is_json: bool,
 }
 
 impl<'a> Line<'a> {
@@ -32,6 +34,7 @@ impl<'a> Line<'a> {
             time: record.time,
             key: record.key.as_deref(),
             value: &record.value,
+            is_json: false,
         }
     }
 

@@ -191,6 +191,7 @@ pub(crate) fn footer(first: u64, end: u64) -> Footer {
         time_max: Timestamp::MAX,
         bytes: 0,
         is_merged: false,
+        is_json: false,
         files: Vec::new(),
     }
 }

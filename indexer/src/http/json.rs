@@ -57,7 +57,9 @@ impl Chunk for Lines {
         if self.0.capacity() == 0 {
             self.0.reserve(LINES_BYTES);
         }
-        parsed(event.value, (event.partition, event.offset))?;
+        if !event.is_json {
+            parsed(event.value, (event.partition, event.offset))?;
+        }
         event.write(&mut self.0);
         Ok(())
     }

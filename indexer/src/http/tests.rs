@@ -7,7 +7,7 @@ use proto::problem::Problem;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::testing::Bench;
+use crate::testing::{Bench, Driver};
 use crate::{Indexer, Limits};
 
 const EVENTS: &str = "/api/v1/streams/flights/1/events";
@@ -127,6 +127,22 @@ async fn an_export_that_fails_in_the_middle_breaks_off() {
     let response = get(&bench.indexer, &format!("{EVENTS}/export")).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(to_bytes(response.into_body(), usize::MAX).await.is_err());
+}
+
+#[tokio::test]
+async fn what_is_not_json_breaks_an_export_off_when_it_is_published_too() {
+    for (value, is_whole) in [("not JSON", false), ("1e999", true)] {
+        let bench = Bench::new(Limits { page_events_max: 1, split_events_max: 2, ..Limits::default() }).await;
+        let mut driver = Driver::open(&bench, &bench.indexer).await;
+        let records = [bench.record(0, None, "{}"), bench.record(1, None, value)];
+        bench.append(Stage::Processed, 1, &records).await;
+        driver.step(&bench, 1_000).await.unwrap();
+        assert_eq!(bench.splits().len(), 1);
+        let response = get(&bench.indexer, &format!("{EVENTS}/export")).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        let body = to_bytes(response.into_body(), usize::MAX).await;
+        assert_eq!(body.is_ok(), is_whole, "{value}");
+    }
 }
 
 #[tokio::test]

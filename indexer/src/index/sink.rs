@@ -116,6 +116,7 @@ impl IndexSink {
             time_max: Timestamp::MIN,
             bytes: 0,
             is_merged: false,
+            is_json: false,
             files: Vec::new(),
         };
         let (object, footer) = blocking(move || build(&runs, footer)).await?;

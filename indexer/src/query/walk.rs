@@ -186,6 +186,7 @@ impl<'a> Source<'a> {
             time: position.time,
             key: stored.key.as_deref(),
             value: &stored.value,
+            is_json: split.footer().is_json,
         })
     }
 }

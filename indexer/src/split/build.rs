@@ -34,7 +34,8 @@ pub(crate) fn searchable_by_words(entries: &[Entry]) -> Result<Segment> {
 }
 
 fn in_memory(fields: &'static Fields, entries: &[Entry]) -> Result<Segment> {
-    let (directory, _) = write(fields, || entries.iter().map(|entry| Ok(Event::of(UNUSED, entry))))?;
+    let Written { directory, .. } =
+        write(fields, || entries.iter().map(|entry| Ok(Event::of(UNUSED, entry))))?;
     let index = Index::open(directory).or_error(Kind::Internal, "open an index in memory")?;
     Segment::open(&index, entries.len())
 }
@@ -51,7 +52,7 @@ pub(super) fn pack<E>(events: impl Fn() -> E, footer: Footer) -> Result<(Bytes, 
 where
     E: Iterator<Item = Result<Event>>,
 {
-    let (directory, index) = write(&OF_SPLITS, events)?;
+    let Written { directory, index, is_json } = write(&OF_SPLITS, events)?;
     let metas = index.load_metas().or_error(Kind::Internal, "read a new segment")?;
     let mut files: Vec<PathBuf> = metas.list_segment_files().into_iter().collect();
     files.retain(|path| directory.exists(path).unwrap_or(false));
@@ -63,14 +64,14 @@ where
         opened.push((path, file.read_bytes().or_error(Kind::Internal, "read a new segment")?));
     }
     let bytes = opened.iter().map(|(_, bytes)| bytes.len()).sum();
-    let mut packed = bundle::Packer::new(footer, bytes);
+    let mut packed = bundle::Packer::new(Footer { is_json, ..footer }, bytes);
     opened.iter().for_each(|(path, bytes)| packed.add(&path.to_string_lossy(), bytes));
     packed.finish()
 }
 
 /// A segment of all events. Those that come are gone through again where their strings turn out to
 /// stand at too many paths, which the first few hundred events mostly tell.
-fn write<E>(fields: &'static Fields, events: impl Fn() -> E) -> Result<(RamDirectory, Index)>
+fn write<E>(fields: &'static Fields, events: impl Fn() -> E) -> Result<Written>
 where
     E: Iterator<Item = Result<Event>>,
 {
@@ -84,7 +85,7 @@ where
 fn write_narrow(
     fields: &'static Fields,
     events: impl Iterator<Item = Result<Event>>,
-) -> Result<Option<(RamDirectory, Index)>> {
+) -> Result<Option<Written>> {
     let (mut writer, mut tree, mut paths) = (Writer::new(fields)?, Arc::default(), Paths::up_to(PATHS_MAX));
     for event in events {
         let event = event?;
@@ -98,10 +99,7 @@ fn write_narrow(
 }
 
 /// Words are found in a field of their own.
-fn write_wide(
-    fields: &'static Fields,
-    events: impl Iterator<Item = Result<Event>>,
-) -> Result<(RamDirectory, Index)> {
+fn write_wide(fields: &'static Fields, events: impl Iterator<Item = Result<Event>>) -> Result<Written> {
     let (mut writer, mut tree, mut paths) = (Writer::new(fields)?, Arc::default(), Paths::up_to(0));
     for event in events {
         let event = event?;
@@ -115,23 +113,33 @@ struct Writer {
     fields: &'static Fields,
     directory: RamDirectory,
     segment: SingleSegmentIndexWriter<Indexed>,
+    is_json: bool,
+}
+
+/// A segment in memory.
+struct Written {
+    directory: RamDirectory,
+    index: Index,
+    /// Whether every event is JSON.
+    is_json: bool,
 }
 
 impl Writer {
     fn new(fields: &'static Fields) -> Result<Self> {
         let directory = RamDirectory::create();
-        // A thread of its own that compresses would cost more in waking it up than it wins.
-        let settings =
-            IndexSettings { docstore_compress_dedicated_thread: false, ..IndexSettings::default() };
+        // Where nothing is stored, a thread of its own that compresses is only woken up for nothing.
+        let docstore_compress_dedicated_thread = fields.stored.is_some();
+        let settings = IndexSettings { docstore_compress_dedicated_thread, ..IndexSettings::default() };
         let builder = Index::builder().schema(fields.schema.clone()).settings(settings);
         let segment = builder.single_segment_index_writer(directory.clone(), BUDGET_BYTES).map_err(failed)?;
-        Ok(Self { fields, directory, segment })
+        Ok(Self { fields, directory, segment, is_json: true })
     }
 
     /// Reads an event in the place of the one before, which is indexed and gone.
-    fn read<'t>(&self, tree: &'t mut Arc<Tree>, event: &Event, paths: &mut Paths) -> &'t mut Tree {
+    fn read<'t>(&mut self, tree: &'t mut Arc<Tree>, event: &Event, paths: &mut Paths) -> &'t mut Tree {
         let tree = Arc::make_mut(tree);
         tree.read(&event.value, paths);
+        self.is_json &= tree.is_json();
         tree
     }
 
@@ -140,9 +148,9 @@ impl Writer {
         self.segment.add_document(document).map_err(failed)
     }
 
-    fn finish(self) -> Result<(RamDirectory, Index)> {
+    fn finish(self) -> Result<Written> {
         let index = self.segment.finalize().map_err(failed)?;
-        Ok((self.directory, index))
+        Ok(Written { directory: self.directory, index, is_json: self.is_json })
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) struct Footer {
     /// Whether it was put together from other splits.
     #[serde(default)]
     pub(crate) is_merged: bool,
+    /// Whether every value was read as JSON when it was indexed, so that nobody has to look again.
+    #[serde(default)]
+    pub(crate) is_json: bool,
     pub(crate) files: Vec<PackedFile>,
 }
 

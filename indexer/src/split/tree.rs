@@ -22,6 +22,7 @@ pub(super) struct Tree {
     /// Where they were asked for.
     strings: Vec<Span>,
     has_words_apart: bool,
+    is_json: bool,
 }
 
 /// A value.
@@ -84,6 +85,11 @@ impl Paths {
 impl Tree {
     pub(super) fn root(&self) -> Node {
         self.root
+    }
+
+    /// Whether the event is JSON at all.
+    pub(super) fn is_json(&self) -> bool {
+        self.is_json
     }
 
     /// Whether there are strings that are no words where they stand: dates, and hidden ones.

@@ -22,10 +22,12 @@ impl Tree {
     pub(in crate::split) fn read(&mut self, event: &[u8], paths: &mut Paths) {
         let mut json = serde_json::Deserializer::from_slice(event);
         let root = self.begin(paths).deserialize(&mut json);
+        self.is_json = true;
         self.root = match root.and_then(|root| json.end().map(|()| root)) {
             Ok(root) => root,
             Err(_) => {
                 let raw = serde_json::from_slice::<&RawValue>(event);
+                self.is_json = raw.is_ok();
                 let value = raw.map_or(Value::Null, |raw| parse_piecewise(raw, 0));
                 self.begin(paths).deserialize(&value).unwrap_or(Node::Null)
             }
