@@ -67,10 +67,15 @@ fn main() {
 fn streams(request: &AppendRequest, seconds: u64) -> Sample {
     let folder = support::scratch();
     let server = Server::headwater(&folder.path().join("data"), "ingest", &[]);
-    let runtime = runtime();
+    let runtime = one_thread();
     runtime.block_on(server.define(grpc::DATASET, PARTITIONS));
     runtime.block_on(grpc::drive(&server, request, Duration::from_secs(1)));
     runtime.block_on(grpc::drive(&server, request, Duration::from_secs(seconds)))
+}
+
+/// A client that is to cost little of the machine that it shares with the server.
+fn one_thread() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("start the runtime")
 }
 
 fn ours(load: &Load<'_>) -> Sample {

@@ -35,6 +35,8 @@ const STREAMS_MAX: u32 = 256;
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;
 /// What a client may send on one HTTP/2 connection before it is read.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// The largest HTTP/2 frame that is taken: a batch then comes in one or two of them.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
 /// How often an idle HTTP/2 client is asked whether it is still there.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_secs(30);
 /// How long it may take to answer that.
@@ -178,6 +180,7 @@ fn builder(limits: &Limits, timer: HeadTimer) -> Builder<TokioExecutor> {
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
         .max_header_list_size(u32::try_from(header_bytes).unwrap_or(u32::MAX))
         .keep_alive_interval(KEEP_ALIVE_EVERY)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
