@@ -18,7 +18,9 @@ mod tests;
 
 use bytes::Bytes;
 
-pub use self::records::Records;
+use self::records::Decoder;
+pub use self::records::{Records, Unpacked, Views};
+use crate::error::Result;
 use crate::packed::Packed;
 use crate::record::{Origin, Record};
 use crate::time::Timestamp;
@@ -138,11 +140,21 @@ impl Batch {
     /// Decodes the records one by one; their bytes are slices of the batch's, or of what it was
     /// decompressed to here.
     pub fn records(&self) -> Records {
-        let bytes = match &self.contents {
+        let decoder = Decoder::new(self.first_arrival, self.origin);
+        Records::of(self.encoded(), self.count, decoder)
+    }
+
+    /// Decompresses the records if the batch came from the log as it is, to look at them where they are.
+    pub fn unpack(&self) -> Result<Unpacked> {
+        let Self { count, first_arrival, origin, .. } = *self;
+        Ok(Unpacked { bytes: self.encoded()?, count, first_arrival, origin })
+    }
+
+    fn encoded(&self) -> Result<Bytes> {
+        match &self.contents {
             Contents::Plain(bytes) => Ok(bytes.clone()),
             Contents::Packed(packed) => packed.unpack(),
-        };
-        Records::of(bytes, self.count, self.first_arrival, self.origin)
+        }
     }
 }
 
@@ -166,6 +178,29 @@ pub struct Event<'b> {
     pub arrival: Timestamp,
     /// See [`Record::time`].
     pub time: Timestamp,
+}
+
+/// A record by its bytes where they are, without its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View<'b> {
+    /// See [`Record::key`].
+    pub key: Option<&'b [u8]>,
+    /// See [`Record::value`].
+    pub value: &'b [u8],
+    /// See [`Record::arrival`].
+    pub arrival: Timestamp,
+    /// See [`Record::time`].
+    pub time: Timestamp,
+    /// See [`Record::origin`].
+    pub origin: Option<Origin>,
+}
+
+impl<'b> View<'b> {
+    /// What is seen of a record.
+    pub fn of(record: &'b Record) -> Self {
+        let Record { key, value, arrival, time, origin, headers: _ } = record;
+        Self { key: key.as_deref(), value, arrival: *arrival, time: *time, origin: *origin }
+    }
 }
 
 /// Encodes records into one buffer.

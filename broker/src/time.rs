@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::error::{Error, Result};
 
-const DAY_MICROS: i64 = 86_400_000_000;
+const DAY_SECONDS: i64 = 86_400;
 
 /// An instant in microseconds since 1970-01-01T00:00:00Z; written as RFC 3339 in UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -61,34 +61,7 @@ impl Timestamp {
 
     /// Appends the instant as [`Display`](fmt::Display) writes it, without the cost of a formatter.
     pub fn write_to(self, out: &mut Vec<u8>) {
-        let (text, length) = self.text();
-        out.extend_from_slice(&text[..length]);
-    }
-
-    /// The instant as text, and how many of the bytes it takes.
-    fn text(self) -> ([u8; 27], usize) {
-        let mut text = *b"0000-00-00T00:00:00.000000Z";
-        let (day, micro_of_day) = (self.0.div_euclid(DAY_MICROS), self.0.rem_euclid(DAY_MICROS));
-        let (year, month, day) = civil(day);
-        let (second_of_day, micros) = (micro_of_day / 1_000_000, micro_of_day % 1_000_000);
-        put_pair(&mut text, 0, year / 100);
-        put_pair(&mut text, 2, year % 100);
-        put_pair(&mut text, 5, month);
-        put_pair(&mut text, 8, day);
-        put_pair(&mut text, 11, second_of_day / 3_600);
-        put_pair(&mut text, 14, second_of_day / 60 % 60);
-        put_pair(&mut text, 17, second_of_day % 60);
-        put_pair(&mut text, 20, micros / 10_000);
-        put_pair(&mut text, 22, micros / 100 % 100);
-        put_pair(&mut text, 24, micros % 100);
-        // A fraction has as many groups of three digits as it needs.
-        let length = match micros {
-            0 => 19,
-            _ if micros % 1_000 == 0 => 23,
-            _ => 26,
-        };
-        text[length] = b'Z';
-        (text, length + 1)
+        TimeWriter::default().write(self, out);
     }
 
     /// How long ago `earlier` was, zero if it is later.
@@ -108,8 +81,66 @@ impl Add<Duration> for Timestamp {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (text, length) = self.text();
-        f.write_str(std::str::from_utf8(&text[..length]).map_err(|_| fmt::Error)?)
+        let mut writer = TimeWriter::default();
+        f.write_str(std::str::from_utf8(writer.set(*self)).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// Writes one instant after the other: those of one second have most of their text in common.
+#[derive(Clone, Debug)]
+pub struct TimeWriter {
+    /// The second since 1970 whose date and time the text shows.
+    second: i64,
+    text: [u8; 27],
+}
+
+impl Default for TimeWriter {
+    fn default() -> Self {
+        Self { second: 0, text: *b"1970-01-01T00:00:00.000000Z" }
+    }
+}
+
+impl TimeWriter {
+    /// Appends an instant as [`Timestamp::write_to`] does.
+    pub fn write(&mut self, time: Timestamp, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.set(time));
+    }
+
+    fn set(&mut self, time: Timestamp) -> &[u8] {
+        let second = time.0.div_euclid(1_000_000);
+        if second != self.second {
+            self.set_second(second);
+        }
+        let length = self.set_fraction(time.0.rem_euclid(1_000_000));
+        self.text[length] = b'Z';
+        &self.text[..=length]
+    }
+
+    fn set_second(&mut self, second: i64) {
+        let (day, second_of_day) = (second.div_euclid(DAY_SECONDS), second.rem_euclid(DAY_SECONDS));
+        let (year, month, day) = civil(day);
+        let text = &mut self.text;
+        put_pair(text, 0, year / 100);
+        put_pair(text, 2, year % 100);
+        put_pair(text, 5, month);
+        put_pair(text, 8, day);
+        put_pair(text, 11, second_of_day / 3_600);
+        put_pair(text, 14, second_of_day / 60 % 60);
+        put_pair(text, 17, second_of_day % 60);
+        self.second = second;
+    }
+
+    /// A fraction has as many groups of three digits as it needs. Returns where the text ends.
+    fn set_fraction(&mut self, micros: i64) -> usize {
+        if micros == 0 {
+            return 19;
+        }
+        let text = &mut self.text;
+        text[19] = b'.';
+        put_pair(text, 20, micros / 10_000);
+        put_pair(text, 22, micros / 100 % 100);
+        put_pair(text, 24, micros % 100);
+        if micros % 1_000 == 0 { 23 } else { 26 }
     }
 }
 
@@ -219,6 +250,19 @@ mod tests {
             let unit = 1_000_i64.pow(unit);
             let time = Timestamp::from_micros(micros / unit * unit).unwrap();
             prop_assert_eq!(time.to_string(), time.to_utc().to_rfc3339_opts(SecondsFormat::AutoSi, true));
+        }
+
+        #[test]
+        fn is_written_alike_after_whatever_came_before(
+            times in prop::collection::vec((-2_i64..2, prop::sample::select(vec![0_i64, 1, 20_000, 999_999])), 1..20)
+        ) {
+            let mut writer = TimeWriter::default();
+            for (second, micros) in times {
+                let time = Timestamp(second * 1_000_000 + micros);
+                let mut out = Vec::new();
+                writer.write(time, &mut out);
+                prop_assert_eq!(std::str::from_utf8(&out).unwrap(), time.to_string());
+            }
         }
     }
 

@@ -12,6 +12,7 @@
 //!
 //! On shutdown nothing is flushed: what is not in an object yet is read again.
 
+mod codec;
 mod lane;
 mod object;
 mod put;
@@ -26,7 +27,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use broker::catalog::Stream;
-use broker::log::Chunk;
+use broker::log::{Chunk, Parcel};
 use broker::{
     Catalog, Checkpoint, Clock, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage,
     StreamName, Timestamp,
@@ -108,17 +109,17 @@ impl Archive {
         (stream.topic(Stage::Processed) == place.topic).then_some(stream)
     }
 
-    /// The chunk's stream. The catalog is read to its end first where the chunk contradicts it:
+    /// The parcel's stream. The catalog is read to its end first where the parcel contradicts it:
     /// the stream is unknown, or offsets fell back because it was deleted and made again elsewhere.
-    async fn stream_of(&self, chunk: &Chunk) -> Result<Option<Arc<Stream>>> {
-        let next = self.lanes.get(&chunk.place).map_or(Offset(0), Lane::next);
-        let fell_back = chunk.entries.first().is_some_and(|entry| entry.offset < next);
-        let known = self.stream(&chunk.place);
+    async fn stream_of(&self, parcel: &Parcel) -> Result<Option<Arc<Stream>>> {
+        let next = self.lanes.get(&parcel.place).map_or(Offset(0), Lane::next);
+        let fell_back = parcel.first().is_some_and(|first| first < next);
+        let known = self.stream(&parcel.place);
         if known.is_some() && !fell_back {
             return Ok(known);
         }
         self.catalog.refresh().await?;
-        Ok(self.stream(&chunk.place))
+        Ok(self.stream(&parcel.place))
     }
 
     /// Makes sure that no object is put under the name of a life that ended: another process may
@@ -178,17 +179,21 @@ impl Sink for Archive {
     }
 
     async fn write(&mut self, chunks: Vec<Chunk>) -> Result<Vec<Rejection>> {
-        let mut known = Vec::with_capacity(chunks.len());
-        for chunk in chunks {
-            let stream = self.stream_of(&chunk).await?;
-            known.push((chunk, stream));
+        self.write_parcels(chunks.into_iter().map(Parcel::from).collect()).await
+    }
+
+    async fn write_parcels(&mut self, parcels: Vec<Parcel>) -> Result<Vec<Rejection>> {
+        let mut known = Vec::with_capacity(parcels.len());
+        for parcel in parcels {
+            let stream = self.stream_of(&parcel).await?;
+            known.push((parcel, stream));
         }
         let mut lanes = std::mem::take(&mut self.lanes);
         let (now, cutting) = (self.clock.now(), self.cutting.clone());
         // After an error the worker resumes, and nothing is left of what was staged.
         self.lanes = blocking(move || {
-            for (chunk, stream) in known {
-                stage(&mut lanes, (chunk, stream), now, &cutting)?;
+            for (parcel, stream) in known {
+                stage(&mut lanes, (parcel, stream), now, &cutting)?;
             }
             Ok(lanes)
         })
@@ -211,35 +216,35 @@ impl Sink for Archive {
     }
 }
 
-/// Stages a chunk of a stream; one of a stream that is gone is dropped. Blocks.
+/// Stages a parcel of a stream; one of a stream that is gone is dropped. Blocks.
 fn stage(
     lanes: &mut Lanes,
-    (chunk, stream): (Chunk, Option<Arc<Stream>>),
+    (parcel, stream): (Parcel, Option<Arc<Stream>>),
     now: Timestamp,
     cutting: &Cutting,
 ) -> Result<()> {
     let Some(stream) = stream else {
-        lanes.remove(&chunk.place);
+        lanes.remove(&parcel.place);
         return Ok(());
     };
     let is_archived = stream.definition.sinks.archive;
     let life = stream.definition.incarnation;
-    let lane = lanes.get(&chunk.place);
+    let lane = lanes.get(&parcel.place);
     let is_other_life = lane.is_some_and(|lane| lane.incarnation() != life);
-    // What this life had before the chunk was staged as if it were the life before.
-    if is_other_life && chunk.entries.first().is_some_and(|entry| entry.offset > Offset(0)) {
+    // What this life had before the parcel was staged as if it were the life before.
+    if is_other_life && parcel.first().is_some_and(|first| first > Offset(0)) {
         return Err(began_anew(stream.name()));
     }
     if is_other_life || lane.is_none() {
-        let lane = Lane::new(chunk.place.partition, stream, Offset(0), &cutting.settings);
-        lanes.insert(chunk.place.clone(), lane);
+        let lane = Lane::new(parcel.place.partition, stream, Offset(0), &cutting.settings);
+        lanes.insert(parcel.place.clone(), lane);
     }
-    let lane = lanes.get_mut(&chunk.place).expect("it was there or was inserted");
+    let lane = lanes.get_mut(&parcel.place).expect("it was there or was inserted");
     if !is_archived {
         lane.close();
         return Ok(());
     }
-    chunk.entries.iter().try_for_each(|entry| lane.push(entry, now, cutting))
+    parcel.view_each(|offset, event| lane.push((offset, &event), now, cutting))
 }
 
 /// The error that makes the worker resume.

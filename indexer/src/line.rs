@@ -7,7 +7,9 @@
 //! foreign producers can write, shows U+FFFD for what cannot be read. Whether a value is JSON is not
 //! looked at.
 
+use broker::batch::View;
 use broker::record::Origin;
+use broker::time::TimeWriter;
 use broker::{Entry, Offset, Partition, Timestamp};
 
 /// What a line says of an event.
@@ -26,21 +28,23 @@ pub(crate) struct Line<'a> {
 impl<'a> Line<'a> {
     /// The line of an entry of a partition.
     pub(crate) fn of(partition: Partition, entry: &'a Entry) -> Self {
-        let record = &entry.record;
-        Self {
-            partition,
-            offset: entry.offset,
-            origin: record.origin,
-            time: record.time,
-            key: record.key.as_deref(),
-            value: &record.value,
-            is_json: false,
-        }
+        Self::at((partition, entry.offset), &View::of(&entry.record))
     }
 
-    /// Appends the line, with its end, to `out`. Written piece by piece: formatting is what most of
-    /// the time would go to.
+    /// The line of an event at a position.
+    pub(crate) fn at((partition, offset): (Partition, Offset), event: &View<'a>) -> Self {
+        let View { key, value, arrival: _, time, origin } = *event;
+        Self { partition, offset, origin, time, key, value, is_json: false }
+    }
+
+    /// Appends the line, with its end, to `out`.
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
+        self.write_with(&mut TimeWriter::default(), out);
+    }
+
+    /// Like [`Line::write`], with what is known of the time from the line before. Written piece by
+    /// piece: formatting is what most of the time would go to.
+    pub(crate) fn write_with(&self, times: &mut TimeWriter, out: &mut Vec<u8>) {
         out.reserve(160 + self.key.map_or(0, <[u8]>::len) + self.value.len());
         out.extend_from_slice(b"{\"partition\":");
         put_number(out, self.partition.0);
@@ -57,14 +61,11 @@ impl<'a> Line<'a> {
             }
         }
         out.extend_from_slice(b",\"timestamp\":\"");
-        self.time.write_to(out);
+        times.write(self.time, out);
         out.extend_from_slice(b"\",\"key\":");
         match self.key {
             None => out.extend_from_slice(b"null"),
-            Some(key) => {
-                let key = String::from_utf8_lossy(key);
-                serde_json::to_writer(&mut *out, &key).expect("a text always fits a vector");
-            }
+            Some(key) => put_text(out, key),
         }
         out.extend_from_slice(b",\"value\":");
         let value = out.len();
@@ -74,6 +75,18 @@ impl<'a> Line<'a> {
             *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
         }
         out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Puts a JSON string. Most keys are plain words.
+fn put_text(out: &mut Vec<u8>, text: &[u8]) {
+    if text.iter().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        out.push(b'"');
+        out.extend_from_slice(text);
+        out.push(b'"');
+    } else {
+        let text = String::from_utf8_lossy(text);
+        serde_json::to_writer(&mut *out, &text).expect("a text always fits a vector");
     }
 }
 
@@ -122,7 +135,8 @@ mod tests {
 
     #[test]
     fn keys_are_escaped_and_made_readable() {
-        for key in ["\"\\\u{8}\u{c}\n\r\t", "\u{1}\u{1f}", "ø€😀", "\u{7f}\u{2028}"] {
+        for key in ["a \"b\"", "a\\b", "~ !", "\"\\\u{8}\u{c}\n\r\t", "\u{1}\u{1f}", "ø€😀", "\u{7f}\u{2028}"]
+        {
             let entry = entry(0, Some(key.as_bytes()), "1");
             let expected = serde_json::to_string(key).unwrap();
             check(

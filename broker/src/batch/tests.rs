@@ -69,6 +69,9 @@ proptest! {
         for batch in [through_the_log(&batch), batch] {
             let read: Result<Vec<Record>> = batch.records().collect();
             prop_assert_eq!(read.unwrap(), records.clone());
+            let unpacked = batch.unpack().unwrap();
+            let seen: Result<Vec<View<'_>>> = unpacked.views().collect();
+            prop_assert_eq!(seen.unwrap(), records.iter().map(View::of).collect::<Vec<_>>());
         }
     }
 
@@ -80,7 +83,11 @@ proptest! {
         let expected = (at..).zip(records).map(|(offset, record)| {
             Record { origin: Some(Origin { offset: Offset(offset), ..first }), ..record }
         });
-        prop_assert_eq!(read.unwrap(), expected.collect::<Vec<_>>());
+        let expected: Vec<Record> = expected.collect();
+        let unpacked = batch.unpack().unwrap();
+        let seen: Result<Vec<View<'_>>> = unpacked.views().collect();
+        prop_assert_eq!(seen.unwrap(), expected.iter().map(View::of).collect::<Vec<_>>());
+        prop_assert_eq!(read.unwrap(), expected);
     }
 
     #[test]
@@ -89,6 +96,12 @@ proptest! {
         let batch = Batch::from_parts(bytes.into(), count, arrivals);
         let read: Vec<Result<Record>> = batch.records().collect();
         prop_assert!(read.len() <= count as usize + 1);
+        let unpacked = batch.unpack().unwrap();
+        let seen: Vec<_> = unpacked.views().collect();
+        prop_assert_eq!(seen.len(), read.len());
+        for (seen, read) in seen.iter().zip(&read) {
+            prop_assert_eq!(seen.as_ref().ok().copied(), read.as_ref().ok().map(View::of));
+        }
     }
 }
 
@@ -117,4 +130,5 @@ fn a_batch_that_cannot_be_decompressed_is_one_error() {
     let read: Vec<Result<Record>> = batch.records().collect();
     assert_eq!(read.len(), 1);
     assert_eq!(read[0].as_ref().unwrap_err().kind(), Kind::Corrupt);
+    assert_eq!(batch.unpack().unwrap_err().kind(), Kind::Corrupt);
 }

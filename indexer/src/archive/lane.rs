@@ -10,8 +10,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::batch::View;
 use broker::catalog::Stream;
-use broker::log::Entry;
 use broker::{Offset, Partition, Result, StreamName, Timestamp};
 use tokio::sync::Semaphore;
 
@@ -122,22 +122,27 @@ impl Lane {
 
     /// Stages an event, unless an object holds it already; closes the open object if it ends here.
     /// Blocks now and then, to compress.
-    pub(super) fn push(&mut self, entry: &Entry, now: Timestamp, cutting: &Cutting) -> Result<()> {
-        if entry.offset < self.floor {
+    pub(super) fn push(
+        &mut self,
+        (offset, event): (Offset, &View<'_>),
+        now: Timestamp,
+        cutting: &Cutting,
+    ) -> Result<()> {
+        if offset < self.floor {
             return Ok(());
         }
-        self.next = entry.offset.next();
+        self.next = offset.next();
         let bytes_max = cutting.settings.object_bytes_max;
-        if self.ends_before(entry.record.arrival, &cutting.settings) {
+        if self.ends_before(event.arrival, &cutting.settings) {
             self.close();
         }
         if self.open.is_empty() {
             self.first_staged = now;
         }
-        if !self.open.push(entry, bytes_max) {
+        if !self.open.push(offset, event, bytes_max) {
             self.close();
             self.first_staged = now;
-            self.open.push(entry, bytes_max);
+            self.open.push(offset, event, bytes_max);
         }
         self.last_staged = now;
         self.open.step(&cutting.encoders)
@@ -195,7 +200,8 @@ impl Lane {
 
     fn push_again(&mut self, events: &Finished, cutting: &Cutting) -> Result<()> {
         for entry in events.entries()? {
-            self.push(&entry?, self.last_staged, cutting)?;
+            let entry = entry?;
+            self.push((entry.offset, &View::of(&entry.record)), self.last_staged, cutting)?;
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
+use broker::batch::View;
 use broker::catalog::Stream;
-use broker::log::Entry;
 use broker::record::Origin;
 use broker::{Error, Kind, Offset, Partition, Result, ResultExt, Stage, Timestamp};
 use bytes::Bytes;
@@ -175,9 +175,8 @@ pub(super) struct Identity {
 }
 
 impl Identity {
-    pub(super) fn of(partition: Partition, entry: &Entry) -> Self {
-        let record = &entry.record;
-        Self { partition, offset: entry.offset, origin: record.origin, timestamp: record.time }
+    pub(super) fn of((partition, offset): (Partition, Offset), event: &View<'_>) -> Self {
+        Self { partition, offset, origin: event.origin, timestamp: event.time }
     }
 
     /// The first and the last line of an object. Blocks.

@@ -3,18 +3,22 @@
 //!
 //! Lines are gathered in steps of a fixed size. A small object's steps are packed with a quick codec
 //! and meet the object's own codec when it ends; a larger one is fed to that codec step by step as it
-//! grows, if one is free: codecs hold megabytes, and there may be thousands of partitions. Either way
-//! the codec is fed the same steps, so the object has the same bytes.
+//! grows, if one is free: codecs hold megabytes, and there may be thousands of partitions. It works on
+//! one step while the next is gathered. Either way the codec is fed the same steps, so the object has
+//! the same bytes.
 //!
 //! Of an event only what its line shows is kept, and its arrival.
 
 use std::sync::Arc;
 
+use broker::batch::View;
 use broker::log::Entry;
+use broker::time::TimeWriter;
 use broker::{Error, Offset, Partition, Record, Result, Timestamp};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::codec::Codec;
 use super::object::{self, Compression, Encoder, Identity};
 use super::read::ArchivedEvent;
 use crate::line::Line;
@@ -34,9 +38,10 @@ pub(super) struct Staged {
     line_bytes: u64,
     arrivals: Arrivals,
     gathered: Vec<u8>,
+    times: TimeWriter,
     packed: Vec<Packed>,
     packed_bytes: usize,
-    encoder: Option<(Encoder, OwnedSemaphorePermit)>,
+    codec: Option<(Codec, OwnedSemaphorePermit)>,
 }
 
 /// The first event, and the last one's offset.
@@ -67,9 +72,10 @@ impl Staged {
             line_bytes: 0,
             arrivals: Arrivals::default(),
             gathered: Vec::new(),
+            times: TimeWriter::default(),
             packed: Vec::new(),
             packed_bytes: 0,
-            encoder: None,
+            codec: None,
         }
     }
 
@@ -96,56 +102,54 @@ impl Staged {
 
     /// About how much memory the events take.
     pub(super) fn held_bytes(&self) -> u64 {
-        let encoder = self.encoder.as_ref().map_or(0, |(encoder, _)| ENCODER_BYTES + encoder.held_bytes());
-        (self.gathered.len() + self.packed_bytes + self.arrivals.held_bytes() + encoder) as u64
+        let codec = self.codec.as_ref().map_or(0, |(codec, _)| ENCODER_BYTES + codec.held_bytes());
+        (self.gathered.len() + self.packed_bytes + self.arrivals.held_bytes() + codec) as u64
     }
 
     /// Adds an event at the end; false, and nothing is changed, if it is not the first and its line
     /// would make more than `bytes_max` of all of them.
-    pub(super) fn push(&mut self, entry: &Entry, bytes_max: u64) -> bool {
-        let start = self.gathered.len();
-        Line::of(self.partition, entry).write(&mut self.gathered);
+    pub(super) fn push(&mut self, offset: Offset, event: &View<'_>, bytes_max: u64) -> bool {
+        let (start, position) = (self.gathered.len(), (self.partition, offset));
+        Line::at(position, event).write_with(&mut self.times, &mut self.gathered);
         let line_bytes = (self.gathered.len() - start) as u64;
-        let arrival = entry.record.arrival;
         match &mut self.ends {
             Some(_) if self.line_bytes + line_bytes > bytes_max => {
                 self.gathered.truncate(start);
                 return false;
             }
-            Some(ends) => ends.last = entry.offset,
+            Some(ends) => ends.last = offset,
             None => {
-                let first = Identity::of(self.partition, entry);
-                self.ends = Some(Ends { first, first_arrival: arrival, last: entry.offset });
+                let first = Identity::of(position, event);
+                self.ends = Some(Ends { first, first_arrival: event.arrival, last: offset });
             }
         }
         self.line_bytes += line_bytes;
-        self.arrivals.push(arrival);
+        self.arrivals.push(event.arrival);
         true
     }
 
     /// Compresses what was gathered if it is a step. `encoders` are those that may be in use at the
-    /// same time. Blocks.
+    /// same time. Blocks, in a runtime.
     pub(super) fn step(&mut self, encoders: &Arc<Semaphore>) -> Result<()> {
         if self.gathered.len() < STEP_BYTES {
             return Ok(());
         }
         // Without a codec of its own, what an object has written would stay as large as it is.
         let is_large = self.packed.len() >= STEPS_PACKED && self.compression != Compression::None;
-        if self.encoder.is_none()
+        if self.codec.is_none()
             && is_large
             && let Ok(permit) = Arc::clone(encoders).try_acquire_owned()
         {
             let mut encoder = Encoder::new(self.compression)?;
             self.unpack_into(&mut encoder)?;
-            self.encoder = Some((encoder, permit));
+            self.codec = Some((Codec::new(encoder), permit));
         }
-        if let Some((encoder, _)) = &mut self.encoder {
-            encoder.write(&self.gathered)?;
-        } else {
-            let step = Packed::of(&self.gathered);
-            self.packed_bytes += size_of::<Packed>() + step.bytes.len();
-            self.packed.push(step);
+        if let Some((codec, _)) = &mut self.codec {
+            return codec.feed(&mut self.gathered);
         }
+        let step = Packed::of(&self.gathered);
+        self.packed_bytes += size_of::<Packed>() + step.bytes.len();
+        self.packed.push(step);
         self.gathered.clear();
         Ok(())
     }
@@ -160,8 +164,8 @@ impl Staged {
 
     /// The bytes of the object, and when its events arrived. Blocks.
     pub(super) fn finish(mut self) -> Result<Finished> {
-        let mut encoder = match self.encoder.take() {
-            Some((encoder, _permit)) => encoder,
+        let mut encoder = match self.codec.take() {
+            Some((codec, _permit)) => codec.finish()?,
             None => Encoder::new(self.compression)?,
         };
         self.unpack_into(&mut encoder)?;
@@ -244,7 +248,7 @@ mod tests {
     fn staged(entries: &[Entry], compression: Compression, encoders: &Arc<Semaphore>) -> Staged {
         let mut staged = Staged::new(Partition(2), compression);
         for entry in entries {
-            assert!(staged.push(entry, u64::MAX));
+            assert!(staged.push(entry.offset, &View::of(&entry.record), u64::MAX));
             staged.step(encoders).unwrap();
         }
         staged
@@ -252,13 +256,15 @@ mod tests {
 
     #[test]
     fn an_object_has_the_same_bytes_whether_its_codec_was_free_or_not_and_its_events_come_back() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let _in_it = runtime.enter();
         let entries = entries(20_000);
         for compression in Compression::ALL {
             let (one, none) = (Arc::new(Semaphore::new(1)), Arc::new(Semaphore::new(0)));
             let fed = staged(&entries, compression, &one);
-            assert_eq!(fed.encoder.is_some(), compression != Compression::None);
+            assert_eq!(fed.codec.is_some(), compression != Compression::None);
             let packed = staged(&entries, compression, &none);
-            assert!(packed.encoder.is_none() && packed.packed.len() > STEPS_PACKED);
+            assert!(packed.codec.is_none() && packed.packed.len() > STEPS_PACKED);
             assert!(packed.held_bytes() * 3 < packed.line_bytes, "{}", packed.held_bytes());
             let (fed, packed) = (fed.finish().unwrap(), packed.finish().unwrap());
             assert_eq!(fed.bytes, packed.bytes);
@@ -274,10 +280,12 @@ mod tests {
         let expected = both.clone();
         both[0].record.headers.push(("trace".to_owned(), Bytes::from_static(b"1")));
         let mut staged = Staged::new(Partition(2), Compression::Zstd);
-        assert!(staged.push(&both[0], 1), "the first always fits");
-        assert!(!staged.push(&both[1], staged.line_bytes + 1));
+        let events = [View::of(&both[0].record), View::of(&both[1].record)];
+        assert!(staged.push(both[0].offset, &events[0], 1), "the first always fits");
+        assert!(!staged.push(both[1].offset, &events[1], staged.line_bytes + 1));
+        let first_offset = expected[0].offset;
         let (first, arrival, last) = staged.ends().unwrap();
-        assert_eq!((first, last), (Identity::of(Partition(2), &expected[0]), expected[0].offset));
+        assert_eq!((first, last), (Identity::of((Partition(2), first_offset), &events[0]), first_offset));
         assert_eq!(arrival, expected[0].record.arrival);
         let finished = staged.finish().unwrap();
         assert_eq!(finished.entries().unwrap().collect::<Result<Vec<_>>>().unwrap(), expected[..1]);
