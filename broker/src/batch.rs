@@ -22,7 +22,7 @@ use self::records::Decoder;
 pub use self::records::{Records, Unpacked, Views};
 use crate::error::Result;
 use crate::packed::Packed;
-use crate::record::{Origin, Record};
+use crate::record::{Origin, RECORD_OVERHEAD_BYTES, Record};
 use crate::time::Timestamp;
 use crate::varint::{self, zigzag};
 
@@ -32,9 +32,6 @@ const HAS_ORIGIN: u8 = 4;
 const HAS_HEADERS: u8 = 8;
 /// The key is a piece of the value.
 const HAS_KEY_WITHIN: u8 = 16;
-
-/// What a decoded record takes beside its bytes, about.
-const RECORD_OVERHEAD_BYTES: usize = 64;
 
 /// Records for one partition, in order, encoded. Never empty once built by [`BatchBuilder`].
 #[derive(Clone, Debug)]

@@ -5,6 +5,9 @@ use bytes::Bytes;
 use crate::time::Timestamp;
 use crate::topic::{Offset, Partition};
 
+/// What a decoded record takes beside its bytes, about.
+pub(crate) const RECORD_OVERHEAD_BYTES: usize = 64;
+
 /// One event with what the system knows of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -44,7 +47,7 @@ impl Record {
     /// About how many bytes the record holds, for budgets.
     pub fn weight(&self) -> usize {
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers + 64
+        self.key.as_ref().map_or(0, Bytes::len) + self.value.len() + headers + RECORD_OVERHEAD_BYTES
     }
 }
 

@@ -83,6 +83,11 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
+    /// The number of records.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
     /// The records by their bytes where they are, in order. Damage ends it with one `Corrupt` error.
     pub fn views(&self) -> Views<'_> {
         let decoder = Decoder::new(self.first_arrival, self.origin);
@@ -98,20 +103,30 @@ pub struct Views<'b> {
     decoder: Decoder,
 }
 
-impl<'b> Iterator for Views<'b> {
-    type Item = Result<View<'b>>;
-
-    fn next(&mut self) -> Option<Self::Item> {
+impl<'b> Views<'b> {
+    /// The next record, whose headers are shown one by one before.
+    pub(crate) fn next_with(
+        &mut self,
+        each_header: impl FnMut(&'b str, &'b [u8]),
+    ) -> Option<Result<View<'b>>> {
         if self.left == 0 {
             let is_whole = std::mem::take(&mut self.rest).is_empty();
             return (!is_whole).then(|| Err(trailing()));
         }
         self.left -= 1;
-        let view = self.decoder.take(&mut self.rest, |_, _| ());
+        let view = self.decoder.take(&mut self.rest, each_header);
         if view.is_none() {
             (self.rest, self.left) = (&[], 0);
         }
         Some(view.ok_or_else(undecodable))
+    }
+}
+
+impl<'b> Iterator for Views<'b> {
+    type Item = Result<View<'b>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_with(|_, _| ())
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

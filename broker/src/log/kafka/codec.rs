@@ -9,8 +9,9 @@
 
 use bytes::Bytes;
 use rdkafka::Timestamp as MessageTime;
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders};
 
+use crate::batch::View;
 use crate::log::Entry;
 use crate::record::{Origin, Record};
 use crate::time::Timestamp;
@@ -27,24 +28,39 @@ const HAS_ARRIVAL: u8 = 4;
 pub(super) const OVERHEAD_BYTES: usize = 256;
 
 /// The message's timestamp; 0 would mean the present to librdkafka.
-pub(super) fn timestamp(record: &Record) -> i64 {
+pub(super) fn timestamp(record: &View<'_>) -> i64 {
     record.arrival.millis().max(1)
 }
 
-/// The message's headers; none if the record needs none.
-pub(super) fn headers(record: &Record) -> Option<OwnedHeaders> {
-    let own = encode(record);
-    if own.is_none() && record.headers.is_empty() {
-        return None;
+/// Makes the headers of messages, one message after the other.
+#[derive(Debug, Default)]
+pub(super) struct Headers {
+    those_of_the_record: Option<OwnedHeaders>,
+    has_own_name: bool,
+    /// What the last header of ours said; kept for its room.
+    own: Vec<u8>,
+}
+
+impl Headers {
+    /// Adds a header of the record's.
+    pub(super) fn push(&mut self, name: &str, value: &[u8]) {
+        let headers = self.those_of_the_record.take().unwrap_or_else(|| OwnedHeaders::new_with_capacity(2));
+        self.those_of_the_record = Some(headers.insert(Header { key: name, value: Some(value) }));
+        self.has_own_name |= name == NAME;
     }
-    let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 1);
-    for (name, value) in &record.headers {
-        headers = headers.insert(Header { key: name, value: Some(&value[..]) });
+
+    /// The headers of a record whose own were added; none if it needs none.
+    pub(super) fn finish(&mut self, record: &View<'_>) -> Option<OwnedHeaders> {
+        let headers = self.those_of_the_record.take();
+        let has_own_name = std::mem::take(&mut self.has_own_name);
+        self.own.clear();
+        encode(record, has_own_name, &mut self.own);
+        if self.own.is_empty() {
+            return headers;
+        }
+        let headers = headers.unwrap_or_else(|| OwnedHeaders::new_with_capacity(1));
+        Some(headers.insert(Header { key: NAME, value: Some(&self.own[..]) }))
     }
-    if let Some(own) = own {
-        headers = headers.insert(Header { key: NAME, value: Some(&own[..]) });
-    }
-    Some(headers)
 }
 
 /// The record that a message holds. Its bytes are copied, so that they do not pin what was fetched.
@@ -69,29 +85,29 @@ pub(super) fn entry(message: &BorrowedMessage<'_>) -> Entry {
     Entry { offset: Offset(offset), record }
 }
 
-fn encode(record: &Record) -> Option<Vec<u8>> {
+/// Writes what our header says of a record; nothing if it needs none. One is needed at any rate where
+/// the record has a header of its name.
+fn encode(record: &View<'_>, has_own_name: bool, out: &mut Vec<u8>) {
     let arrival = record.arrival.floor_to_millis();
     let lag = record.time.micros() - arrival.micros();
     let is_early = arrival.millis() < 1;
-    let is_ambiguous = record.headers.iter().any(|(name, _)| name == NAME);
     let flag = |bit: u8, is_set: bool| if is_set { bit } else { 0 };
     let flags =
         flag(HAS_TIME, lag != 0) | flag(HAS_ORIGIN, record.origin.is_some()) | flag(HAS_ARRIVAL, is_early);
-    if flags == 0 && !is_ambiguous {
-        return None;
+    if flags == 0 && !has_own_name {
+        return;
     }
-    let mut out = vec![VERSION, flags];
+    out.extend([VERSION, flags]);
     if lag != 0 {
-        varint::put(&mut out, zigzag(lag));
+        varint::put(out, zigzag(lag));
     }
     if let Some(origin) = record.origin {
-        varint::put(&mut out, u64::from(origin.partition.0));
-        varint::put(&mut out, origin.offset.0);
+        varint::put(out, u64::from(origin.partition.0));
+        varint::put(out, origin.offset.0);
     }
     if is_early {
-        varint::put(&mut out, zigzag(arrival.millis()));
+        varint::put(out, zigzag(arrival.millis()));
     }
-    Some(out)
 }
 
 /// Takes our header out and sets what it says. One that cannot be read is somebody else's and stays.
@@ -126,10 +142,18 @@ mod tests {
     use super::*;
 
     fn round_trip(record: &Record) -> Record {
-        let arrival = Timestamp::from_millis(timestamp(record)).unwrap();
-        let mut read = Record { time: arrival, arrival, origin: None, ..record.clone() };
-        if let Some(own) = encode(record) {
-            read.headers.push((NAME.to_owned(), own.into()));
+        let view = View::of(record);
+        let arrival = Timestamp::from_millis(timestamp(&view)).unwrap();
+        let mut headers = Headers::default();
+        for (name, value) in &record.headers {
+            headers.push(name, value);
+        }
+        let mut read = Record { time: arrival, arrival, origin: None, headers: Vec::new(), ..record.clone() };
+        if let Some(headers) = headers.finish(&view) {
+            let copied = |header: Header<'_, &[u8]>| {
+                (header.key.to_owned(), Bytes::copy_from_slice(header.value.unwrap()))
+            };
+            read.headers = headers.iter().map(copied).collect();
         }
         take_own(&mut read);
         read
@@ -163,6 +187,7 @@ mod tests {
 
     #[test]
     fn a_plain_record_needs_no_header() {
-        assert!(headers(&Record::new("x", Timestamp::from_millis(1_700_000_000_000).unwrap())).is_none());
+        let record = Record::new("x", Timestamp::from_millis(1_700_000_000_000).unwrap());
+        assert!(Headers::default().finish(&View::of(&record)).is_none());
     }
 }

@@ -14,10 +14,11 @@ use super::client::{log_error, log_line};
 use super::codec;
 use super::options::KafkaOptions;
 use super::problem::{self, KafkaResultExt};
+use crate::batch::Unpacked;
 use crate::checkpoint::Place;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Append, Appended};
-use crate::record::Record;
+use crate::record::RECORD_OVERHEAD_BYTES;
 use crate::topic::{Offset, Topic};
 
 /// What a producer is given unless it is set otherwise.
@@ -42,24 +43,62 @@ pub(super) fn config(options: &KafkaOptions, fixed: &[(&str, &str)]) -> rdkafka:
 /// Records of one batch with the partition they go to.
 pub(super) struct Outgoing {
     pub(super) place: Place,
-    pub(super) records: Vec<Record>,
+    records: Unpacked,
+    weight: usize,
 }
 
 impl Outgoing {
-    /// Decodes a batch. `TooLarge` if one of its records is, before any of them is written.
+    /// Looks through a batch. `TooLarge` if one of its records is, `Corrupt` if one cannot be decoded,
+    /// before any of them is written.
     pub(super) fn of(append: &Append, record_bytes_max: usize) -> Result<Self> {
-        let records = append.batch.records().collect::<Result<Vec<_>>>()?;
-        if let Some(index) = records.iter().position(|record| record.weight() > record_bytes_max) {
-            let message = format!("record {index} is larger than {record_bytes_max} bytes");
-            return Err(Error::new(Kind::TooLarge, message).with_field("record"));
+        let records = append.batch.unpack()?;
+        let mut views = records.views();
+        let (mut index, mut weight) = (0, 0);
+        loop {
+            let mut bytes = RECORD_OVERHEAD_BYTES;
+            let next = views.next_with(|name, value| bytes += name.len() + value.len());
+            let Some(view) = next.transpose()? else { break };
+            bytes += view.key.map_or(0, <[u8]>::len) + view.value.len();
+            if bytes > record_bytes_max {
+                let message = format!("record {index} is larger than {record_bytes_max} bytes");
+                return Err(Error::new(Kind::TooLarge, message).with_field("record"));
+            }
+            index += 1;
+            weight += bytes;
         }
-        Ok(Self { place: append.place.clone(), records })
+        Ok(Self { place: append.place.clone(), records, weight })
     }
 
-    fn weight(&self) -> usize {
-        self.records.iter().map(Record::weight).sum()
+    /// The number of records.
+    pub(super) fn count(&self) -> usize {
+        self.records.count() as usize
+    }
+
+    /// The message of each record, in order; `delivery` hears of all of them.
+    pub(super) fn messages<'o>(
+        &'o self,
+        delivery: &'o Arc<Delivery>,
+    ) -> impl Iterator<Item = Result<OutgoingMessage<'o>>> {
+        let (mut views, mut headers) = (self.records.views(), codec::Headers::default());
+        let topic = self.place.topic.name();
+        let partition = Some(i32::try_from(self.place.partition.0).unwrap_or(i32::MAX));
+        std::iter::from_fn(move || {
+            let view = views.next_with(|name, value| headers.push(name, value))?;
+            Some(view.map(|view| BaseRecord {
+                topic,
+                partition,
+                payload: Some(view.value),
+                key: view.key,
+                timestamp: Some(codec::timestamp(&view)),
+                headers: headers.finish(&view),
+                delivery_opaque: Arc::clone(delivery),
+            }))
+        })
     }
 }
+
+/// The message of a record.
+pub(super) type OutgoingMessage<'a> = BaseRecord<'a, [u8], [u8], Arc<Delivery>>;
 
 /// Hears of the records of one batch.
 pub(super) struct Delivery {
@@ -156,23 +195,6 @@ impl ProducerContext for Deliveries {
     }
 }
 
-/// The message of a record.
-pub(super) fn message<'a>(
-    place: &'a Place,
-    record: &'a Record,
-    delivery: Arc<Delivery>,
-) -> BaseRecord<'a, [u8], [u8], Arc<Delivery>> {
-    BaseRecord {
-        topic: place.topic.name(),
-        partition: Some(i32::try_from(place.partition.0).unwrap_or(i32::MAX)),
-        payload: Some(&record.value[..]),
-        key: record.key.as_deref(),
-        timestamp: Some(codec::timestamp(record)),
-        headers: codec::headers(record),
-        delivery_opaque: delivery,
-    }
-}
-
 /// The idempotent producer behind `append`, with a budget of bytes before it.
 pub(super) struct Appender {
     producer: ThreadedProducer<Deliveries>,
@@ -189,7 +211,7 @@ impl Appender {
 
     /// Queues every record, in order, and returns what hears of them. `Busy` if there is no room.
     pub(super) fn queue(&self, outgoing: &[Outgoing]) -> Result<Vec<Arc<Delivery>>> {
-        let bytes = outgoing.iter().map(Outgoing::weight).sum::<usize>().min(self.room_bytes);
+        let bytes = outgoing.iter().map(|outgoing| outgoing.weight).sum::<usize>().min(self.room_bytes);
         let bytes = u32::try_from(bytes).expect("the whole room is at most u32::MAX");
         let busy = |_| Error::new(Kind::Busy, "the queue of appends to Kafka is full");
         let room = Arc::new(Arc::clone(&self.room).try_acquire_many_owned(bytes).map_err(busy)?);
@@ -197,10 +219,9 @@ impl Appender {
     }
 
     fn queue_one(&self, outgoing: &Outgoing, room: &Arc<OwnedSemaphorePermit>) -> Result<Arc<Delivery>> {
-        let delivery = Delivery::of(outgoing.records.len(), Some(Arc::clone(room)));
-        for record in &outgoing.records {
-            let message = message(&outgoing.place, record, Arc::clone(&delivery));
-            self.producer.send(message).map_err(|(cause, _)| problem::error(cause, "append to Kafka"))?;
+        let delivery = Delivery::of(outgoing.count(), Some(Arc::clone(room)));
+        for message in outgoing.messages(&delivery) {
+            self.producer.send(message?).map_err(|(cause, _)| problem::error(cause, "append to Kafka"))?;
         }
         Ok(delivery)
     }

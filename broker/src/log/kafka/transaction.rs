@@ -11,7 +11,7 @@ use rdkafka::producer::{BaseProducer, Producer};
 use super::client::Seen;
 use super::options::KafkaOptions;
 use super::problem::{self, KafkaResultExt};
-use super::producer::{Deliveries, Delivery, Outgoing, config, message};
+use super::producer::{Deliveries, Delivery, Outgoing, config};
 use crate::error::{Error, Result};
 
 /// How long a transaction may stay open; after a crash, this long its outputs and progress hold up
@@ -91,9 +91,9 @@ impl Transactions {
         let deadline = Instant::now() + self.timeout;
         let mut deliveries: Vec<Arc<Delivery>> = Vec::with_capacity(outgoing.len());
         for outgoing in outgoing {
-            let delivery = Delivery::of(outgoing.records.len(), None);
-            for record in &outgoing.records {
-                let mut message = message(&outgoing.place, record, Arc::clone(&delivery));
+            let delivery = Delivery::of(outgoing.count(), None);
+            for message in outgoing.messages(&delivery) {
+                let mut message = message?;
                 while let Err((cause, returned)) = self.producer.send(message) {
                     let is_full = cause.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull);
                     if !is_full || Instant::now() > deadline {
