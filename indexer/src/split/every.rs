@@ -4,7 +4,7 @@
 //! word keeps what it has as well. tantivy's own union of postings is a window too, but one that is asked
 //! bit by bit; for words that stand at several paths this one takes a third of the time.
 
-use tantivy::postings::SegmentPostings;
+use tantivy::postings::BlockSegmentPostings;
 use tantivy::query::{EmptyScorer, EnableScoring, Explanation, Query, Scorer, Weight};
 use tantivy::schema::IndexRecordOption;
 use tantivy::{DocId, DocSet, Score, SegmentReader, TERMINATED, TantivyError, Term};
@@ -32,12 +32,13 @@ impl Weight for EveryWord {
             let mut postings = Vec::with_capacity(terms.len());
             for term in terms {
                 let index = reader.inverted_index(term.field())?;
-                postings.extend(index.read_postings(term, IndexRecordOption::Basic)?);
+                let block = index.read_block_postings(term, IndexRecordOption::Basic)?;
+                postings.extend(block.map(|block| Postings { block, place: 0 }));
             }
             words.push(postings);
         }
-        let documents = |postings: &Vec<SegmentPostings>| -> u64 {
-            postings.iter().map(|postings| u64::from(postings.size_hint())).sum()
+        let documents = |postings: &Vec<Postings>| -> u64 {
+            postings.iter().map(|postings| u64::from(postings.block.doc_freq())).sum()
         };
         words.sort_by_key(documents);
         let cost = words.first().map_or(0, documents);
@@ -57,7 +58,7 @@ impl Weight for EveryWord {
 /// The documents, in their order.
 struct Found {
     /// The postings of each word, the rarest first.
-    words: Vec<Vec<SegmentPostings>>,
+    words: Vec<Vec<Postings>>,
     /// What is left of the window that begins at `start`.
     window: [u64; LANES],
     start: DocId,
@@ -72,7 +73,7 @@ impl Found {
     fn begin(&mut self, target: DocId) -> DocId {
         self.start = target;
         loop {
-            let first = self.words[0].iter_mut().map(|postings| reach(postings, self.start)).min();
+            let first = self.words[0].iter_mut().map(|postings| postings.reach(self.start)).min();
             self.start = first.unwrap_or(TERMINATED);
             if self.start >= TERMINATED {
                 self.lane = LANES;
@@ -118,31 +119,56 @@ impl Found {
     }
 }
 
-/// The first document of the postings at or past `target`.
-fn reach(postings: &mut SegmentPostings, target: DocId) -> DocId {
-    if postings.doc() < target { postings.seek(target) } else { postings.doc() }
+/// The documents of a term, a block at a time. Behind those of the last one stands [`TERMINATED`].
+struct Postings {
+    block: BlockSegmentPostings,
+    /// The next document's place in the block.
+    place: usize,
 }
 
-/// Marks the documents of the window that are in any of the postings.
-fn mark(postings: &mut [SegmentPostings], start: DocId, window: &mut [u64; LANES]) {
-    for postings in postings {
-        let mut doc = reach(postings, start);
-        while doc.wrapping_sub(start) < WINDOW && doc != TERMINATED {
-            let place = (doc - start) as usize;
-            window[place / 64] |= 1 << (place % 64);
-            doc = postings.advance();
+impl Postings {
+    /// The first document at or past `target`, which never falls.
+    fn reach(&mut self, target: DocId) -> DocId {
+        if self.block.doc(self.place) < target {
+            self.place = self.block.seek(target);
+        }
+        self.block.doc(self.place)
+    }
+
+    /// Marks the documents of the window.
+    fn mark(&mut self, start: DocId, window: &mut [u64; LANES]) {
+        self.reach(start);
+        loop {
+            let docs = self.block.docs();
+            let left = docs.get(self.place..).unwrap_or_default();
+            let inside = left.partition_point(|doc| doc - start < WINDOW);
+            for doc in &left[..inside] {
+                let bit = (doc - start) as usize;
+                window[bit / 64] |= 1 << (bit % 64);
+            }
+            self.place += inside;
+            if inside < left.len() || docs.is_empty() {
+                return;
+            }
+            self.block.advance();
+            self.place = 0;
         }
     }
 }
 
+/// Marks the documents of the window that are in any of the postings.
+fn mark(postings: &mut [Postings], start: DocId, window: &mut [u64; LANES]) {
+    postings.iter_mut().for_each(|postings| postings.mark(start, window));
+}
+
 /// Keeps the marks of documents that are in any of the postings.
-fn keep_each(postings: &mut [SegmentPostings], start: DocId, window: &mut [u64; LANES]) {
+fn keep_each(postings: &mut [Postings], start: DocId, window: &mut [u64; LANES]) {
     for (number, lane) in (0..).zip(window) {
         let mut left = *lane;
         while left != 0 {
             let bit = left & left.wrapping_neg();
             let doc = start + 64 * number + left.trailing_zeros();
-            if !postings.iter_mut().any(|postings| reach(postings, doc) == doc) {
+            if !postings.iter_mut().any(|postings| postings.reach(doc) == doc) {
                 *lane &= !bit;
             }
             left &= !bit;
@@ -176,6 +202,15 @@ impl DocSet for Found {
 
     fn doc(&self) -> DocId {
         self.doc
+    }
+
+    fn count_including_deleted(&mut self) -> u32 {
+        let mut count = 0;
+        while self.doc != TERMINATED {
+            count += 1 + self.window[self.lane..].iter().map(|lane| lane.count_ones()).sum::<u32>();
+            self.begin(self.start + WINDOW);
+        }
+        count
     }
 
     fn size_hint(&self) -> u32 {
