@@ -167,7 +167,9 @@ fn put_pair(text: &mut [u8; 27], at: usize, number: i64) {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        // Not through the formatter, which takes as long as the text itself.
+        let (text, length) = self.text();
+        serializer.serialize_str(std::str::from_utf8(&text[..length]).map_err(serde::ser::Error::custom)?)
     }
 }
 
