@@ -1,4 +1,7 @@
 //! A group's reader on sled.
+//!
+//! Who is behind is spared the wait for the disk: after a read that filled what was asked for, the next
+//! one is begun at once. One read at most is ahead, so that this holds as much again as was asked for.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +19,7 @@ use super::topics::TopicState;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Result};
 use crate::log::{Append, Chunk, Parcel, Reader};
-use crate::topic::Offset;
+use crate::topic::{Cleanup, Offset};
 
 /// How many partitions are read in one turn.
 const TURN_PARTITIONS_MAX: usize = 64;
@@ -27,8 +30,8 @@ pub(super) struct SledReader {
     share: Arc<Share>,
     committed: Checkpoint,
     positions: HashMap<Place, Spot>,
-    /// A read that was begun. It is kept when `next` is dropped, so that a caller who asks again and
-    /// again with little patience still comes forward.
+    /// A read that was begun: ahead, or for a `next` that was dropped, so that a caller who asks again
+    /// and again with little patience still comes forward.
     reading: Option<JoinHandle<Result<Vec<Read>>>>,
 }
 
@@ -150,6 +153,21 @@ impl SledReader {
         parcels
     }
 
+    /// Begins the next read if what is handed out is about as much as was asked for: more lies there. A
+    /// reader that keeps up gathers more by waiting. What compaction may change is read when it is asked
+    /// for.
+    fn read_ahead(&mut self, parcels: &[Parcel], (form, bytes_max): (Form, usize)) {
+        let handed_out: usize = parcels.iter().map(Parcel::weight).sum();
+        if handed_out < bytes_max / 2 {
+            return;
+        }
+        let turns = self.turns();
+        let may_change = turns.iter().any(|(state, ..)| state.cleanup() == Cleanup::Compact);
+        if !turns.is_empty() && !may_change {
+            self.reading = Some(self.begin_read(turns, (form, bytes_max)));
+        }
+    }
+
     /// Waits for records. Nothing is handed out, and so nothing is lost, before it has its form.
     async fn next_as(&mut self, form: Form, bytes_max: usize) -> Result<Vec<Parcel>> {
         let share = Arc::clone(&self.share);
@@ -178,6 +196,7 @@ impl SledReader {
             });
             let parcels = self.hand_out(formed.collect::<Result<_>>()?);
             if !parcels.is_empty() {
+                self.read_ahead(&parcels, (form, bytes_max));
                 return Ok(parcels);
             }
         }

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::batch::Batch;
-use crate::log::Entry;
+use crate::log::{Entry, Parcel};
 use crate::record::Record;
 use crate::time::ManualClock;
 use crate::topic::{Cleanup, Partition};
@@ -225,4 +225,42 @@ async fn whoever_sees_progress_finds_what_was_committed_with_it() {
         };
         futures::join!(committing, watching).0.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_was_read_ahead_comes_once_and_not_at_all_where_the_reader_was_moved() {
+    let bench = Bench::new();
+    let log = bench.create(Cleanup::Keep).await;
+    for at in 0..60 {
+        let records: Vec<Record> = (0..5).map(|n| bench.record(noise(500 + at + n))).collect();
+        bench.append(&log, &records).await.unwrap();
+    }
+    let selection = Selection::Topic(bench.place.topic.clone());
+    let mut reader = log.subscribe(selection, &Group::new("ahead")).await.unwrap();
+    let mut firsts = Vec::new();
+    let mut next = 0;
+    while next < 300 {
+        let parcels = reader.next_parcels(10_000).await.unwrap();
+        assert_eq!(parcels.iter().filter_map(Parcel::first).next(), Some(Offset(next)));
+        firsts.push(next);
+        next = parcels.last().unwrap().next.0;
+    }
+    assert!(firsts.len() > 10, "{firsts:?}");
+    for to in [100, 3, 290, 7] {
+        reader.seek(&[(bench.place.clone(), Offset(to))].into_iter().collect()).await.unwrap();
+        let chunks = reader.next(10_000).await.unwrap();
+        assert_eq!(chunks[0].entries[0].offset, Offset(to));
+        let after = chunks.last().unwrap().next;
+        if after < Offset(300) {
+            assert_eq!(reader.next_parcels(10_000).await.unwrap()[0].first(), Some(after));
+        }
+    }
+    log.delete(&bench.place.topic).await.unwrap();
+    assert!(reader.next_parcels(10_000).now_or_never().is_none(), "nothing of a deleted topic comes");
+    let config = TopicConfig { partitions: 1, cleanup: Cleanup::Keep };
+    log.create(&bench.place.topic, &config).await.unwrap();
+    let record = bench.record("1");
+    bench.append(&log, std::slice::from_ref(&record)).await.unwrap();
+    let chunks = reader.next(10_000).await.unwrap();
+    assert_eq!(chunks[0].entries, [Entry { offset: Offset(0), record }]);
 }
