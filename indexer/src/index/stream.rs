@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use broker::catalog::Stream;
-use broker::{Chunk, Error, Kind, Offset, Partition, Place, Result, Stage, StreamName, Timestamp, Topic};
+use broker::{
+    Checkpoint, Chunk, Error, Kind, Offset, Partition, Place, Result, Stage, StreamName, Timestamp, Topic,
+};
 
 use super::cover::Cover;
 use super::listing::Listing;
@@ -23,6 +25,8 @@ pub(crate) struct StreamIndex {
     partitions: u32,
     folder: Folder,
     parts: Mutex<BTreeMap<Partition, Part>>,
+    /// Up to where each raw partition is known to be routed.
+    routed: Mutex<BTreeMap<Partition, Offset>>,
     staged_bytes: Arc<AtomicUsize>,
     /// Held while the splits are listed.
     pub(super) listing: tokio::sync::Mutex<Listing>,
@@ -95,6 +99,7 @@ impl StreamIndex {
             partitions: definition.partitions,
             folder: Folder::of(stream),
             parts: Mutex::default(),
+            routed: Mutex::default(),
             staged_bytes,
             listing: tokio::sync::Mutex::default(),
         }
@@ -119,6 +124,22 @@ impl StreamIndex {
     /// A partition of the processed topic.
     pub(crate) fn place(&self, partition: Partition) -> Place {
         Place::new(self.topic.clone(), partition)
+    }
+
+    /// Whether the router is known to have passed `end` of a raw partition. What it passed once can be
+    /// found from then on.
+    pub(crate) fn is_routed(&self, partition: Partition, end: Offset) -> bool {
+        let routed = *lock(&self.routed).get(&partition).unwrap_or(&Offset(0));
+        end <= routed
+    }
+
+    /// Notes how far the router came.
+    pub(crate) fn note_routed(&self, committed: &Checkpoint) {
+        let mut routed = lock(&self.routed);
+        for (place, next) in committed.iter() {
+            let known = routed.entry(place.partition).or_insert(next);
+            *known = next.max(*known);
+        }
     }
 
     /// Whether the sink of this process writes every partition.

@@ -357,6 +357,20 @@ async fn what_is_acked_is_found_while_router_and_index_run_behind() {
 }
 
 #[tokio::test]
+async fn what_the_router_passed_once_is_known_to_be_routed() {
+    let bench = Bench::new(small()).await;
+    let index = bench.indexer.of(&bench.stream);
+    let committed = |next| Checkpoint::from_iter([(bench.place(Stage::Raw, 1), Offset(next))]);
+    assert!(index.is_routed(Partition(1), Offset(0)), "there is nothing to route");
+    for (next, routed) in [(5, 5), (3, 5), (9, 9)] {
+        index.note_routed(&committed(next));
+        assert!(index.is_routed(Partition(1), Offset(routed)));
+        assert!(!index.is_routed(Partition(1), Offset(routed + 1)));
+    }
+    assert!(!index.is_routed(Partition(0), Offset(1)), "another partition");
+}
+
+#[tokio::test]
 async fn an_answer_says_through_when_it_is_complete() {
     let bench = Bench::new(Limits { query_wait_max: Duration::from_millis(5), ..small() }).await;
     let arrived = bench.clock.now();
@@ -365,4 +379,13 @@ async fn an_answer_says_through_when_it_is_complete() {
     let page = bench.page(&bench.indexer, &Asked::default(), 10).await.unwrap();
     assert!(page.events.is_empty());
     assert_eq!(page.complete_through, arrived, "nobody routes here");
+    // What the router passed is not asked for again, what came after that is.
+    let routed = Checkpoint::from_iter([(bench.place(Stage::Raw, 1), Offset(1))]);
+    bench.indexer.of(&bench.stream).note_routed(&routed);
+    let page = bench.page(&bench.indexer, &Asked::default(), 10).await.unwrap();
+    assert_eq!(page.complete_through, bench.clock.now());
+    bench.append(Stage::Raw, 1, &records(&bench, 1..2)).await;
+    bench.clock.advance(Duration::from_secs(9));
+    let page = bench.page(&bench.indexer, &Asked::default(), 10).await.unwrap();
+    assert!(page.complete_through < bench.clock.now());
 }

@@ -48,8 +48,8 @@ impl Indexer {
     pub(crate) async fn snapshot(&self, stream: &Stream, bounds: Bounds) -> Result<Snapshot> {
         let now = self.clock.now();
         let deadline = Instant::now() + self.limits.query_wait_max;
-        let mut complete_through = self.wait_for_router(stream, now, deadline).await?;
         let index = self.of(stream);
+        let mut complete_through = self.wait_for_router(&index, stream, (now, deadline)).await?;
         self.keep_listed(&index).await?;
         for attempt in 1.. {
             let mut pieces = self.see_all(&index, bounds, (now, deadline)).await?;
@@ -102,19 +102,34 @@ impl Indexer {
 
     /// Waits until the router has passed what the raw topic holds now. Answers `now`, or when the
     /// first record came that it did not pass in time.
-    async fn wait_for_router(&self, stream: &Stream, now: Timestamp, deadline: Instant) -> Result<Timestamp> {
+    ///
+    /// Where the router is known to be past all that, it is not asked, which is a look into the store on
+    /// another thread, or a request to a broker.
+    async fn wait_for_router(
+        &self,
+        index: &StreamIndex,
+        stream: &Stream,
+        (now, deadline): (Timestamp, Instant),
+    ) -> Result<Timestamp> {
         let raw = stream.topic(Stage::Raw);
-        let mut waiting: Vec<(Place, Offset)> = Vec::new();
+        let (mut waiting, mut is_known): (Vec<(Place, Offset)>, _) = (Vec::new(), true);
         for partition in stream.partitions() {
             let place = Place::new(raw.clone(), partition);
             let bounds = self.log.bounds(&place).await?;
+            if !index.is_routed(partition, bounds.end) {
+                is_known = false;
+            }
             if bounds.start < bounds.end {
                 waiting.push((place, bounds.end));
             }
         }
+        if is_known {
+            return Ok(now);
+        }
         let mut wait = WAIT_FIRST;
         loop {
             let committed = self.log.committed(&Group::ROUTER, &raw).await?;
+            index.note_routed(&committed);
             waiting.retain(|(place, end)| committed.get(place).is_none_or(|next| next < *end));
             if waiting.is_empty() {
                 return Ok(now);
