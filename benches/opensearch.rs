@@ -54,18 +54,14 @@ fn main() {
             continue;
         }
         eprintln!("{name}");
-        let paths = question.paths(&day);
+        let path = question.path(&day);
         let asked = theirs_asked(question, &day);
         let (client, their_client) = (Client::new(), Client::new());
-        let our_total = runtime.block_on(ours.read(&client, &paths[0]));
+        let our_total = runtime.block_on(ours.read(&client, &path));
         let their_total = runtime.block_on(theirs.ask(&their_client, &asked));
         assert_eq!(question.total(&our_total), total(&their_total), "{name}: both find the same");
-        let ask_ours = || {
-            median_of(
-                || process::cpu(ours.server.id()),
-                || paths.iter().for_each(|path| runtime.block_on(ours.ask(&client, path))),
-            )
-        };
+        let ask_ours =
+            || median_of(|| process::cpu(ours.server.id()), || runtime.block_on(ours.ask(&client, &path)));
         let ask_theirs = || {
             median_of(
                 || process::cpu(theirs.id),

@@ -44,17 +44,17 @@ fn main() {
         }
         eprintln!("{name}");
         let goal = if question == Question::Day { "p50 ≤ 0.5 ms" } else { "≤ 1.3" };
-        let paths = question.paths(&day);
+        let path = question.path(&day);
         let query = bare(question, &raw.index, &day);
         let ask_raw = || match question {
             Question::Hours | Question::HoursOfTerm => raw.histogram(query.as_ref()),
             _ => raw.ask(query.as_ref()),
         };
-        let found = question.total(&ours.read(&runtime, &paths[0]));
+        let found = question.total(&ours.read(&runtime, &path));
         assert_eq!(found, Some(ask_raw()), "{name}: both find the same number of events");
         let pairs = alternate(
             options.rounds(),
-            || median_of_own(|| paths.iter().for_each(|path| drop(ours.ask(&runtime, path)))),
+            || median_of_own(|| drop(ours.ask(&runtime, &path))),
             || median_of_own(|| assert!(ask_raw() > 0, "something is found")),
         );
         let row = Row { name: &name, against: "raw tantivy, one segment", goal, cpu_goal: "" };
@@ -69,7 +69,7 @@ fn far_page(options: &Options, results: &Results, (runtime, ours, day): (&Runtim
         return;
     }
     eprintln!("{name}");
-    let first = &Question::Day.paths(day)[1];
+    let first = &day.path();
     let far = ours.later_page(runtime, first, FAR_PAGE);
     let pairs = alternate(
         options.rounds(),

@@ -31,6 +31,11 @@ impl Day {
         let midnight = time.date_naive().and_time(chrono::NaiveTime::MIN).and_utc();
         Self { date: time.format("%Y-%m-%d").to_string(), begin_micros: midnight.timestamp_micros() }
     }
+
+    /// Asks for its first page alone.
+    pub(crate) fn path(&self) -> String {
+        format!("{EVENTS}?from={0}&to={0}&limit={PAGE}", self.date)
+    }
 }
 
 /// What is asked.
@@ -58,22 +63,20 @@ impl Question {
         ("histogram by hour of a term", Self::HoursOfTerm),
     ];
 
-    /// What is asked one after the other, the answer that tells how many events there are first.
-    pub(crate) fn paths(self, day: &Day) -> Vec<String> {
+    /// What is asked: a page comes with how many events there are.
+    pub(crate) fn path(self, day: &Day) -> String {
         let day = format!("from={0}&to={0}", day.date);
         let asked = match self {
-            Self::Hours => return vec![format!("{EVENTS}/histogram?interval=1h")],
-            Self::HoursOfTerm => {
-                return vec![format!("{EVENTS}/histogram?interval=1h&q=origin:{AIRPORT}")];
-            }
+            Self::Hours => return format!("{EVENTS}/histogram?interval=1h"),
+            Self::HoursOfTerm => return format!("{EVENTS}/histogram?interval=1h&q=origin:{AIRPORT}"),
             Self::Day => day,
             Self::DayAndTerm => format!("{day}&q=origin:{AIRPORT}"),
             Self::Words => format!("q={AIRPORT}%20{OTHER_AIRPORT}"),
         };
-        vec![format!("{EVENTS}/count?{asked}"), format!("{EVENTS}?{asked}&limit={PAGE}")]
+        format!("{EVENTS}?{asked}&limit={PAGE}&count=true")
     }
 
-    /// How many events an answer to the first path speaks of.
+    /// How many events an answer speaks of.
     pub(crate) fn total(self, answer: &serde_json::Value) -> Option<u64> {
         if let Some(buckets) = answer["buckets"].as_array() {
             return buckets.iter().map(|bucket| bucket["count"].as_u64()).sum();

@@ -55,10 +55,13 @@ impl Events {
         let limit = self.indexer.page_limit(limit)?;
         let query = self.query_of(request.filter, request.descending).await?;
         let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
-        let page = self.indexer.page(&query, cursor.as_deref(), limit).await?;
+        let wanted = query.wanted(cursor.as_deref(), limit)?;
+        let wanted = if request.count { wanted.counted() } else { wanted };
+        let page = self.indexer.page(&query, wanted, Ok).await?;
         Ok(v1::QueryResponse {
             events: page.events.into_iter().map(answered).collect(),
             cursor: page.cursor.unwrap_or_default(),
+            count: page.count,
             complete_through_micros: page.complete_through.micros(),
         })
     }

@@ -27,7 +27,7 @@ pub(crate) use histogram::{Bucket, Interval};
 pub(crate) use parse::{Bounds, day};
 pub(crate) use snapshot::Snapshot;
 
-use search::Search;
+use search::{Found, Search};
 
 /// How many runs are indexed at the same time for one question.
 const RUNS_MAX: usize = 4;
@@ -53,12 +53,23 @@ pub(crate) struct Query {
     fingerprint: u32,
 }
 
+/// Which page of an answer is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    after: Option<Position>,
+    limit: usize,
+    /// Whether all events are counted as well.
+    is_counted: bool,
+}
+
 /// One page of an answer.
 #[derive(Debug)]
 pub(crate) struct Page {
     pub(crate) events: Vec<Event>,
     /// Where to go on; none if nothing follows.
     pub(crate) cursor: Option<String>,
+    /// How many events there are in all, on every page; where it was asked for.
+    pub(crate) count: Option<u64>,
     /// Every event that was answered with success before this instant was looked at.
     pub(crate) complete_through: Timestamp,
 }
@@ -90,14 +101,15 @@ impl Indexer {
         Ok(Query { stream, bounds, terms, order: asked.order, fingerprint })
     }
 
-    /// One page. `limit` was checked by [`Indexer::page_limit`].
-    pub(crate) async fn page(&self, query: &Query, cursor: Option<&str>, limit: usize) -> Result<Page> {
-        let after = cursor.map(|cursor| cursor::read(cursor, query.fingerprint)).transpose()?;
+    /// One page as `encode` makes it, which runs where the page is found: off the runtime.
+    pub(crate) async fn page<T: Send + 'static>(
+        &self,
+        query: &Query,
+        wanted: Wanted,
+        encode: impl FnOnce(Page) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let _permit = permit(&self.queries, "queries")?;
-        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
-        let (events, last) = snapshot.page(query, after, limit).await?;
-        let cursor = last.map(|last| cursor::write(last, query.fingerprint));
-        Ok(Page { events, cursor, complete_through: snapshot.complete_through })
+        self.snapshot(&query.stream, query.bounds).await?.page(query, wanted, encode).await
     }
 
     /// How many events there are, and through when that is complete.
@@ -138,16 +150,30 @@ pub(crate) fn permit(semaphore: &Arc<Semaphore>, what: &str) -> Result<OwnedSema
 }
 
 impl Snapshot {
-    /// The next events after a position, and the position to go on from if more follow.
-    pub(crate) async fn page(
+    /// One page as `encode` makes it; how many events there are is found in the same pass.
+    pub(crate) async fn page<T: Send + 'static>(
         &self,
         query: &Query,
-        after: Option<Position>,
-        limit: usize,
-    ) -> Result<(Vec<Event>, Option<Position>)> {
-        let (pieces, search) = (Arc::clone(&self.pieces), query.search(after));
-        let take = Take { order: query.order, limit };
-        blocking(move || search.page(&pieces, take)).await
+        wanted: Wanted,
+        encode: impl FnOnce(Page) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if wanted.is_counted {
+            self.index_runs(query, &query.search(None)).await?;
+        }
+        let (pieces, search) = (Arc::clone(&self.pieces), query.search(wanted.after));
+        let take = Take { order: query.order, limit: wanted.limit };
+        let (complete_through, fingerprint) = (self.complete_through, query.fingerprint);
+        blocking(move || {
+            let (Found { events, last }, count) = if wanted.is_counted {
+                let (found, count) = search.page_and_count(&pieces, take)?;
+                (found, Some(count))
+            } else {
+                (search.page(&pieces, take)?, None)
+            };
+            let cursor = last.map(|last| cursor::write(last, fingerprint));
+            encode(Page { events, cursor, count, complete_through })
+        })
+        .await
     }
 
     /// How many events there are.
@@ -182,10 +208,23 @@ impl Snapshot {
     }
 }
 
+impl Wanted {
+    /// The same page, with how many events there are in all.
+    pub(crate) fn counted(self) -> Self {
+        Self { is_counted: true, ..self }
+    }
+}
+
 impl Query {
     /// The same question with other bounds; it has no cursors.
     pub(crate) fn within(self, bounds: Bounds) -> Self {
         Self { bounds, ..self }
+    }
+
+    /// A page from `cursor` on, or the first one. `limit` was checked by [`Indexer::page_limit`].
+    pub(crate) fn wanted(&self, cursor: Option<&str>, limit: usize) -> Result<Wanted> {
+        let after = cursor.map(|cursor| cursor::read(cursor, self.fingerprint)).transpose()?;
+        Ok(Wanted { after, limit, is_counted: false })
     }
 
     fn search(&self, after: Option<Position>) -> Search {

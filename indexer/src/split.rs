@@ -16,6 +16,7 @@ mod merge;
 mod schema;
 mod segment;
 mod strings;
+mod times;
 mod tree;
 
 use broker::{Entry, Offset, Origin, Partition, Timestamp};

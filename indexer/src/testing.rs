@@ -120,7 +120,7 @@ impl Bench {
     pub(crate) async fn page(&self, indexer: &Indexer, asked: &Asked, limit: usize) -> Result<Page> {
         let stream = indexer.stream(self.stream.name()).await?;
         let query = indexer.query(stream, asked)?;
-        indexer.page(&query, None, limit).await
+        indexer.page(&query, query.wanted(None, limit)?, Ok).await
     }
 
     /// How many events a query finds.

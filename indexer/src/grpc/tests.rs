@@ -47,6 +47,8 @@ async fn pages_counts_and_exports_agree() {
     let mut paged = Vec::new();
     loop {
         let page = service.query(Request::new(request.clone())).await.unwrap().into_inner();
+        assert_eq!(page.count, request.count.then_some(15));
+        request.count = !request.count;
         paged.extend(page.events);
         if page.cursor.is_empty() {
             break;

@@ -1,6 +1,5 @@
-//! `/api/v1/streams/{dataset}/{version}/events`: a page, a count, a histogram, an
-//! export. Parameters are checked
-//! strictly: one that is not known is refused by name.
+//! `/api/v1/streams/{dataset}/{version}/events`: a page, a count, a histogram, an export. Parameters are
+//! checked strictly: one that is not known is refused by name.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,9 +16,16 @@ use serde::Serialize;
 
 use super::Refusal;
 use super::json::{EventJson, Lines};
-use crate::index::{Indexer, blocking};
-use crate::query::{Asked, Bucket, Interval, Query};
+use crate::index::Indexer;
+use crate::query::{Asked, Bucket, Interval, Page, Query};
 use crate::split::Order;
+
+/// What an event takes in an answer, beside its value.
+const EVENT_BYTES: usize = 192;
+/// What an interval takes in an answer.
+const BUCKET_BYTES: usize = 64;
+/// What stands around the parts of an answer.
+const REST_BYTES: usize = 192;
 
 type StreamPath = std::result::Result<Path<(String, String)>, PathRejection>;
 
@@ -27,6 +33,8 @@ type StreamPath = std::result::Result<Path<(String, String)>, PathRejection>;
 struct PageJson<'a> {
     events: Vec<EventJson<'a>>,
     cursor: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
     complete_through: Timestamp,
 }
 
@@ -53,18 +61,27 @@ pub(super) async fn page(
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let known = ["from", "to", "q", "key", "order", "limit", "cursor"];
+    let known = ["from", "to", "q", "key", "order", "limit", "cursor", "count"];
     let mut parameters = parameters(&uri, &known)?;
     let limit = parameters.remove("limit").map(|text| limit(&text)).transpose()?;
     let limit = indexer.page_limit(limit)?;
+    let is_counted = match parameters.remove("count").as_deref() {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => return Err(Error::invalid("count", "count is true or false").into()),
+    };
     let cursor = parameters.remove("cursor");
     let query = query(&indexer, path, parameters).await?;
-    let page = indexer.page(&query, cursor.as_deref(), limit).await?;
-    let body = blocking(move || {
-        let events = page.events.iter().map(EventJson::of).collect::<Result<_>>()?;
-        json(&PageJson { events, cursor: page.cursor, complete_through: page.complete_through })
-    });
-    Ok(answer("application/json", body.await?.into()))
+    let wanted = query.wanted(cursor.as_deref(), limit)?;
+    let wanted = if is_counted { wanted.counted() } else { wanted };
+    Ok(answer("application/json", indexer.page(&query, wanted, encoded).await?.into()))
+}
+
+fn encoded(page: Page) -> Result<Vec<u8>> {
+    let Page { events, cursor, count, complete_through } = page;
+    let bytes = events.iter().map(|event| EVENT_BYTES + event.value.len()).sum();
+    let events = events.iter().map(EventJson::of).collect::<Result<_>>()?;
+    json(bytes, &PageJson { events, cursor, count, complete_through })
 }
 
 pub(super) async fn count(
@@ -75,7 +92,7 @@ pub(super) async fn count(
     let parameters = parameters(&uri, &["from", "to", "q", "key"])?;
     let query = query(&indexer, path, parameters).await?;
     let (count, complete_through) = indexer.count(&query).await?;
-    Ok(answer("application/json", json(&CountJson { count, complete_through })?.into()))
+    Ok(answer("application/json", json(0, &CountJson { count, complete_through })?.into()))
 }
 
 pub(super) async fn histogram(
@@ -87,8 +104,9 @@ pub(super) async fn histogram(
     let interval = Interval::parse(&parameters.remove("interval").unwrap_or_default())?;
     let query = query(&indexer, path, parameters).await?;
     let (buckets, complete_through) = indexer.histogram(&query, interval).await?;
+    let bytes = buckets.len() * BUCKET_BYTES;
     let buckets = buckets.into_iter().map(|Bucket { start, count }| BucketJson { start, count }).collect();
-    Ok(answer("application/json", json(&HistogramJson { buckets, complete_through })?.into()))
+    Ok(answer("application/json", json(bytes, &HistogramJson { buckets, complete_through })?.into()))
 }
 
 /// A failure in the middle breaks the transfer off, so that a short file is never taken for a whole
@@ -148,8 +166,11 @@ fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>> {
     Ok(parameters)
 }
 
-fn json(body: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec(body).or_error(Kind::Internal, "encode the answer")
+/// `bytes` is about what the parts take, of which an answer may have many.
+fn json(bytes: usize, body: &impl Serialize) -> Result<Vec<u8>> {
+    let mut written = Vec::with_capacity(bytes + REST_BYTES);
+    serde_json::to_writer(&mut written, body).or_error(Kind::Internal, "encode the answer")?;
+    Ok(written)
 }
 
 fn answer(media_type: &'static str, body: Body) -> Response {

@@ -74,6 +74,25 @@ async fn counts_and_newest_first() {
 }
 
 #[tokio::test]
+async fn a_page_comes_with_how_many_events_there_are() {
+    let bench = bench().await;
+    for q in ["", "&q=n:>1"] {
+        let uri = format!("{EVENTS}?from=2001-01-02&limit=4&count=true{}", q.replace('>', "%3E"));
+        let (_, page) = json_of(&bench, &uri).await;
+        assert_eq!((page["events"].as_array().unwrap().len(), &page["count"]), (4, &json!(10)));
+        let cursor = page["cursor"].as_str().unwrap();
+        let (_, page) = json_of(&bench, &format!("{uri}&cursor={cursor}")).await;
+        assert_eq!(
+            (&page["events"][0]["offset"], &page["count"]),
+            (&json!(6), &json!(10)),
+            "the same on all"
+        );
+    }
+    let (_, page) = json_of(&bench, &format!("{EVENTS}?count=false")).await;
+    assert!(page.get("count").is_none());
+}
+
+#[tokio::test]
 async fn a_histogram_counts_the_intervals_that_hold_events() {
     let bench = bench().await;
     let (_, days) = json_of(&bench, &format!("{EVENTS}/histogram?interval=1d")).await;
@@ -157,6 +176,7 @@ async fn wrong_parameters_are_refused_by_name() {
         ("?from=2001-01-02&to=2001-01-01", "from"),
         ("?to=now", "to"),
         ("?q=(", "q"),
+        ("?count=maybe", "count"),
         ("?frm=2001-01-02", "frm"),
         ("?limit=1&limit=2", "limit"),
         ("/count?limit=1", "limit"),

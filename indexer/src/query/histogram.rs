@@ -1,14 +1,14 @@
 //! How many events fall into each interval of time. Blocking.
 //!
-//! Documents stand in the order of time, so those of an interval are a range of documents: its end is
-//! found by halving, and no time is read for each match.
+//! Documents stand in the order of time, so those of an interval are a range of documents, and no time is
+//! read for each match.
 
-use std::collections::BTreeMap;
+use std::ops::Range;
 
 use broker::{Error, Result, Timestamp};
 
 use super::search::{Piece, Search};
-use crate::split::Order;
+use crate::split::{Order, Terms};
 
 /// The most intervals of one answer.
 pub(crate) const INTERVALS_MAX: usize = 10_000;
@@ -62,20 +62,38 @@ impl Interval {
     }
 }
 
-/// What was counted, by the intervals' first instants in microseconds.
+/// What was counted, by the intervals' first instants in microseconds, rising.
 #[derive(Default)]
-struct Counts {
-    by_start: BTreeMap<i64, u64>,
-}
+struct Counts(Vec<(i64, u64)>);
 
 impl Counts {
-    fn add(&mut self, start: i64, count: u64) -> Result<()> {
-        *self.by_start.entry(start).or_default() += count;
-        if self.by_start.len() <= INTERVALS_MAX {
+    /// Adds an interval behind all others.
+    fn push(&mut self, start: i64, count: u64) -> Result<()> {
+        self.0.push((start, count));
+        if self.0.len() <= INTERVALS_MAX {
             return Ok(());
         }
         let message = format!("more than {INTERVALS_MAX} intervals hold events: ask for longer ones");
         Err(Error::invalid("interval", message))
+    }
+
+    /// What both counted together.
+    fn with(self, other: Self) -> Result<Self> {
+        if self.0.is_empty() {
+            return Ok(other);
+        }
+        let mut sum = Self(Vec::with_capacity(self.0.len().max(other.0.len())));
+        let (mut ours, mut others) = (self.0.into_iter().peekable(), other.0.into_iter().peekable());
+        loop {
+            let start = match (ours.peek(), others.peek()) {
+                (None, None) => return Ok(sum),
+                (Some((start, _)), None) | (None, Some((start, _))) => *start,
+                (Some((one, _)), Some((other, _))) => *one.min(other),
+            };
+            let of = |counted: Option<(i64, u64)>| counted.map_or(0, |(_, count)| count);
+            let is_next = |(next, _): &(i64, u64)| *next == start;
+            sum.push(start, of(ours.next_if(is_next)) + of(others.next_if(is_next)))?;
+        }
     }
 }
 
@@ -84,77 +102,59 @@ impl Search {
     pub(super) fn histogram(&self, pieces: &[Piece], interval: Interval) -> Result<Vec<Bucket>> {
         let mut counts = Counts::default();
         for piece in pieces {
-            self.count_piece(piece, interval, &mut counts)?;
+            let range = self.range(piece, Order::Ascending);
+            let counted = match &self.terms {
+                None => count_all(piece, range, interval)?,
+                Some(terms) => count_matching(piece, terms, range, interval)?,
+            };
+            counts = counts.with(counted)?;
         }
         let bucket = |(start, count)| {
             // The first interval of all may begin before the first instant that there is.
             Bucket { start: Timestamp::from_micros(start).unwrap_or(Timestamp::MIN), count }
         };
-        Ok(counts.by_start.into_iter().map(bucket).collect())
-    }
-
-    fn count_piece(&self, piece: &Piece, interval: Interval, counts: &mut Counts) -> Result<()> {
-        let range = self.range(piece, Order::Ascending);
-        let start_of = |document| interval.start_of(piece.time(document));
-        // Neighbouring intervals hold about as many documents.
-        let mut length = 1;
-        let mut end_of = |document: u32, start: i64| {
-            let end = first_from(piece, start + interval.micros, (document, length, range.end));
-            length = end - document;
-            end
-        };
-        let Some(terms) = &self.terms else {
-            let mut document = range.start;
-            while document < range.end {
-                let start = start_of(document);
-                let end = end_of(document, start);
-                counts.add(start, u64::from(end - document))?;
-                document = end;
-            }
-            return Ok(());
-        };
-        let (mut start, mut end, mut count) = (0, range.start, 0);
-        let mut failed = Ok(());
-        piece.each(terms, range.clone(), |document| {
-            if document >= end {
-                if count > 0 {
-                    failed = counts.add(start, count);
-                }
-                start = start_of(document);
-                (end, count) = (end_of(document, start), 0);
-            }
-            count += 1;
-            failed.is_ok()
-        })?;
-        failed?;
-        if count > 0 { counts.add(start, count) } else { Ok(()) }
+        Ok(counts.0.into_iter().map(bucket).collect())
     }
 }
 
-/// The first document from `after` to `end` whose time is at or after `micros`; that of `after` itself
-/// is not. Looks about `guess` documents further first, and in growing steps from there.
-fn first_from(piece: &Piece, micros: i64, (after, guess, end): (u32, u32, u32)) -> u32 {
-    let is_past = |document: u32| piece.time(document).micros() >= micros;
-    let (mut low, mut high) = (after + 1, end);
-    let mut probe = after.saturating_add(guess.max(1)).min(end);
-    let mut step = 1;
-    while low < high {
-        let document = probe.clamp(low, high - 1);
-        let was_past = is_past(document);
-        if was_past {
-            high = document;
-        } else {
-            low = document + 1;
-        }
-        if step > 0 && high - low > step {
-            probe = if was_past { high - step } else { low + step };
-            step = step.saturating_mul(2);
-        } else {
-            step = 0;
-            probe = low + (high - low) / 2;
-        }
+/// An interval is a range of documents, which are not looked at one by one.
+fn count_all(piece: &Piece, range: Range<u32>, interval: Interval) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let mut document = range.start;
+    while document < range.end {
+        let start = interval.start_of(piece.time(document));
+        let end = piece.first_from(start + interval.micros, document..range.end);
+        counts.push(start, u64::from(end - document))?;
+        document = end;
     }
-    low
+    Ok(counts)
+}
+
+/// A match is a comparison of numbers while it lies where all documents are of the same interval. Times
+/// are read where an interval ends.
+fn count_matching(piece: &Piece, terms: &Terms, range: Range<u32>, interval: Interval) -> Result<Counts> {
+    let mut counts = Counts::default();
+    let (mut end, mut known, mut count) = (i64::MIN, range.start, 0);
+    let mut pushed = Ok(());
+    piece.each(terms, range, |document| {
+        if document >= known {
+            let time = piece.time(document);
+            if time.micros() >= end {
+                if count > 0 {
+                    pushed = counts.push(end - interval.micros, count);
+                }
+                (end, count) = (interval.start_of(time) + interval.micros, 0);
+            }
+            known = piece.known_before(end, document);
+        }
+        count += 1;
+        pushed.is_ok()
+    })?;
+    pushed?;
+    if count > 0 {
+        counts.push(end - interval.micros, count)?;
+    }
+    Ok(counts)
 }
 
 #[cfg(test)]
@@ -171,6 +171,27 @@ mod tests {
         {
             assert_eq!(Interval::parse(text).unwrap_err().field(), Some("interval"), "{text}");
         }
+    }
+
+    fn check(one: &[(i64, u64)], other: &[(i64, u64)], sum: &[(i64, u64)]) {
+        let counts = |counted: &[(i64, u64)]| Counts(counted.to_vec());
+        assert_eq!(counts(one).with(counts(other)).unwrap().0, sum, "{one:?} {other:?}");
+        assert_eq!(counts(other).with(counts(one)).unwrap().0, sum, "{one:?} {other:?}");
+    }
+
+    #[test]
+    fn counts_of_the_same_interval_are_added() {
+        check(&[], &[], &[]);
+        check(&[(1, 2)], &[], &[(1, 2)]);
+        check(&[(1, 2), (3, 4)], &[(2, 1), (3, 1), (9, 1)], &[(1, 2), (2, 1), (3, 5), (9, 1)]);
+    }
+
+    #[test]
+    fn no_more_intervals_are_added_up_than_are_answered() {
+        let counts = |first: i64| Counts((first..first + INTERVALS_MAX as i64).map(|at| (at, 1)).collect());
+        assert_eq!(counts(0).with(counts(0)).unwrap().0.len(), INTERVALS_MAX);
+        let error = counts(0).with(counts(1)).err().unwrap();
+        assert_eq!(error.field(), Some("interval"));
     }
 
     #[test]

@@ -30,10 +30,42 @@ impl Piece {
         }
     }
 
+    /// When its first and its last event were, if it has any.
+    fn span(&self) -> Option<(Timestamp, Timestamp)> {
+        match self {
+            Piece::Run(run) => {
+                let (first, last) = (run.entries().first()?, run.entries().last()?);
+                Some((first.record.time, last.record.time))
+            }
+            Piece::Split(split) => Some((split.footer().time_min, split.footer().time_max)),
+        }
+    }
+
     pub(super) fn time(&self, document: u32) -> Timestamp {
         match self {
             Piece::Run(run) => run.entries()[document as usize].record.time,
-            Piece::Split(split) => split.time(document),
+            Piece::Split(split) => split.times().of_document(document),
+        }
+    }
+
+    /// The first document behind the first of `range`, which is before `micros`, that is not; the end of
+    /// the range if all are.
+    pub(super) fn first_from(&self, micros: i64, range: Range<u32>) -> u32 {
+        match self {
+            Piece::Run(run) => {
+                let entries = &run.entries()[range.start as usize..range.end as usize];
+                let count = entries.partition_point(|entry| entry.record.time.micros() < micros);
+                range.start + u32::try_from(count).unwrap_or(u32::MAX)
+            }
+            Piece::Split(split) => split.times().first_from(micros, range),
+        }
+    }
+
+    /// A document behind `document`, up to which all are before `micros` as `document` is.
+    pub(super) fn known_before(&self, micros: i64, document: u32) -> u32 {
+        match self {
+            Piece::Run(_) => document + 1,
+            Piece::Split(split) => split.times().known_before(micros, document),
         }
     }
 
@@ -51,18 +83,14 @@ impl Piece {
         }
     }
 
-    /// The first document that `is_past` holds for; it holds for all after that.
-    fn partition_point(&self, is_past: impl Fn(Position) -> bool) -> u32 {
-        let (mut low, mut high) = (0, self.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if is_past(self.position(middle)) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
+    /// The first document whose time `is_past` holds for; it holds for all after that.
+    fn first_time(&self, is_past: impl Fn(Timestamp) -> bool) -> u32 {
+        partition_point(0..self.len(), |document| is_past(self.time(document)))
+    }
+
+    /// The first document of `range` whose position `is_past` holds for; it holds for all after that.
+    fn first_position(&self, range: Range<u32>, is_past: impl Fn(Position) -> bool) -> u32 {
+        partition_point(range, |document| is_past(self.position(document)))
     }
 
     /// The documents of a range that are looked for, from the end that the order begins at.
@@ -109,6 +137,24 @@ impl Piece {
         }
     }
 
+    /// The documents of `wanted` that are looked for, and how many of `range` match, which `wanted` is a
+    /// part of.
+    fn find_and_count(
+        &self,
+        terms: Option<&Terms>,
+        range: Range<u32>,
+        wanted: Range<u32>,
+        take: Take,
+    ) -> Result<(Vec<u32>, u64)> {
+        match (self, terms) {
+            (Piece::Split(split), Some(terms)) => split.segment().find_and_count(terms, range, wanted, take),
+            (Piece::Run(run), Some(terms)) if terms.key_only().is_none() => {
+                run.segment(terms)?.find_and_count(terms, range, wanted, take)
+            }
+            _ => Ok((self.find(terms, wanted, take)?, self.count(terms, range)?)),
+        }
+    }
+
     fn count(&self, terms: Option<&Terms>, range: Range<u32>) -> Result<u64> {
         if range.is_empty() {
             return Ok(0);
@@ -127,12 +173,33 @@ impl Piece {
     }
 }
 
+/// The first document of `range` that `is_past` holds for, the end if there is none.
+fn partition_point(range: Range<u32>, is_past: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_past(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}
+
 /// What is looked for.
 pub(super) struct Search {
     pub(super) bounds: Bounds,
     pub(super) terms: Option<Terms>,
     /// Only what follows this in the answer's order.
     pub(super) after: Option<Position>,
+}
+
+/// The events of a page.
+pub(super) struct Found {
+    pub(super) events: Vec<Event>,
+    /// The last one's position, if more follow.
+    pub(super) last: Option<Position>,
 }
 
 /// A document that belongs to the answer.
@@ -144,16 +211,31 @@ struct Hit {
 }
 
 impl Search {
-    /// The next events in order, and the last one's position if more follow.
-    pub(super) fn page(&self, pieces: &[Piece], take: Take) -> Result<(Vec<Event>, Option<Position>)> {
-        let more = Take { limit: take.limit + 1, ..take };
-        let mut hits = self.hits(pieces, more)?;
-        let is_last = hits.len() <= take.limit;
-        hits.truncate(take.limit);
-        let last = hits.last().filter(|_| !is_last).map(|hit| hit.position);
-        let events: Result<Vec<Event>> =
-            hits.iter().map(|hit| pieces[hit.piece].event(hit.document)).collect();
-        Ok((events?, last))
+    /// The next events in order.
+    pub(super) fn page(&self, pieces: &[Piece], take: Take) -> Result<Found> {
+        read(pieces, self.hits(pieces, one_more(take))?, take)
+    }
+
+    /// The same, and how many events match in all, before the cursor too. Each piece is gone through once
+    /// for both.
+    pub(super) fn page_and_count(&self, pieces: &[Piece], take: Take) -> Result<(Found, u64)> {
+        let (mut best, mut count) = (Best::new(one_more(take)), 0);
+        let ranges = self.ranges(pieces, take.order);
+        let mut is_counted = vec![false; pieces.len()];
+        for (first, number, wanted) in ranges {
+            let piece = &pieces[number];
+            let limit = if best.is_past(first) { 0 } else { take.limit + 1 };
+            let take = Take { limit, ..take };
+            let (found, counted) =
+                piece.find_and_count(self.terms.as_ref(), self.within(piece), wanted, take)?;
+            best.add(piece, number, found);
+            count += counted;
+            is_counted[number] = true;
+        }
+        for (piece, _) in pieces.iter().zip(is_counted).filter(|(_, is_counted)| !is_counted) {
+            count += piece.count(self.terms.as_ref(), self.within(piece))?;
+        }
+        Ok((read(pieces, best.hits, take)?, count))
     }
 
     /// The runs that have to be indexed before all events can be counted.
@@ -171,9 +253,7 @@ impl Search {
 
     /// How many events match.
     pub(super) fn count(&self, pieces: &[Piece]) -> Result<u64> {
-        let counts =
-            pieces.iter().map(|piece| piece.count(self.terms.as_ref(), self.range(piece, Order::Ascending)));
-        counts.sum()
+        pieces.iter().map(|piece| piece.count(self.terms.as_ref(), self.within(piece))).sum()
     }
 
     /// The events from number `start` of an answer that has no terms, oldest first, and how many it
@@ -189,7 +269,7 @@ impl Search {
         let before = |time: i64| -> u64 {
             let below = |piece: &Piece| {
                 let range = self.range(piece, Order::Ascending);
-                let end = piece.partition_point(|position| position.time.micros() >= time);
+                let end = piece.first_time(|at| at.micros() >= time);
                 u64::from(end.clamp(range.start, range.end) - range.start)
             };
             pieces.iter().map(below).sum()
@@ -209,59 +289,100 @@ impl Search {
     }
 
     fn hits(&self, pieces: &[Piece], take: Take) -> Result<Vec<Hit>> {
-        let mut ranges: Vec<(Position, usize, Range<u32>)> = Vec::new();
-        for (number, piece) in pieces.iter().enumerate() {
-            let range = self.range(piece, take.order);
-            if range.is_empty() {
-                continue;
-            }
-            let best = match take.order {
-                Order::Ascending => piece.position(range.start),
-                Order::Descending => piece.position(range.end - 1),
-            };
-            ranges.push((best, number, range));
-        }
-        ranges.sort_by_key(|(best, ..)| *best);
-        if take.order == Order::Descending {
-            ranges.reverse();
-        }
-        let mut hits: Vec<Hit> = Vec::new();
-        for (best, number, range) in ranges {
-            let worst = hits.last().filter(|_| hits.len() >= take.limit).map(|hit| hit.position);
-            let is_full = worst.is_some_and(|worst| match take.order {
-                Order::Ascending => best > worst,
-                Order::Descending => best < worst,
-            });
-            if is_full {
+        let mut best = Best::new(take);
+        for (first, number, range) in self.ranges(pieces, take.order) {
+            if best.is_past(first) {
                 break;
             }
             let piece = &pieces[number];
-            let found = piece.find(self.terms.as_ref(), range, take)?.into_iter();
-            hits.extend(found.map(|document| Hit {
-                position: piece.position(document),
-                piece: number,
-                document,
-            }));
-            match take.order {
-                Order::Ascending => hits.sort(),
-                Order::Descending => hits.sort_by(|a, b| b.cmp(a)),
-            }
-            hits.truncate(take.limit);
+            best.add(piece, number, piece.find(self.terms.as_ref(), range, take)?);
         }
-        Ok(hits)
+        Ok(best.hits)
+    }
+
+    /// Where each piece has documents within the bounds and past the cursor, with the first one's position;
+    /// those that begin first stand first.
+    fn ranges(&self, pieces: &[Piece], order: Order) -> Vec<(Position, usize, Range<u32>)> {
+        let mut ranges = Vec::with_capacity(pieces.len());
+        for (number, piece) in pieces.iter().enumerate() {
+            let range = self.range(piece, order);
+            if range.is_empty() {
+                continue;
+            }
+            let first = match order {
+                Order::Ascending => piece.position(range.start),
+                Order::Descending => piece.position(range.end - 1),
+            };
+            ranges.push((first, number, range));
+        }
+        ranges.sort_by_key(|(first, ..)| *first);
+        if order == Order::Descending {
+            ranges.reverse();
+        }
+        ranges
     }
 
     /// The documents of a piece within the bounds and past the cursor.
     pub(super) fn range(&self, piece: &Piece, order: Order) -> Range<u32> {
-        let Bounds { from, to } = self.bounds;
-        let mut start = piece.partition_point(|position| position.time >= from);
-        let mut end = piece.partition_point(|position| position.time > to);
-        if let Some(after) = self.after {
-            match order {
-                Order::Ascending => start = start.max(piece.partition_point(|position| position > after)),
-                Order::Descending => end = end.min(piece.partition_point(|position| position >= after)),
-            }
+        let within = self.within(piece);
+        let Some(after) = self.after else { return within };
+        match order {
+            Order::Ascending => piece.first_position(within.clone(), |position| position > after)..within.end,
+            Order::Descending => within.start..piece.first_position(within, |position| position >= after),
         }
+    }
+
+    /// The documents of a piece within the bounds.
+    fn within(&self, piece: &Piece) -> Range<u32> {
+        let Bounds { from, to } = self.bounds;
+        let Some((first, last)) = piece.span() else { return 0..0 };
+        let start = if from <= first { 0 } else { piece.first_time(|time| time >= from) };
+        let end = if last <= to { piece.len() } else { piece.first_time(|time| time > to) };
         start..end.max(start)
     }
+}
+
+/// The first hits of an answer, out of those that were added.
+struct Best {
+    take: Take,
+    hits: Vec<Hit>,
+}
+
+impl Best {
+    fn new(take: Take) -> Self {
+        Self { take, hits: Vec::new() }
+    }
+
+    /// Whether nothing from `position` on belongs to it.
+    fn is_past(&self, position: Position) -> bool {
+        let worst = self.hits.last().filter(|_| self.hits.len() >= self.take.limit);
+        worst.is_some_and(|worst| match self.take.order {
+            Order::Ascending => position > worst.position,
+            Order::Descending => position < worst.position,
+        })
+    }
+
+    fn add(&mut self, piece: &Piece, number: usize, found: Vec<u32>) {
+        let hit = |document| Hit { position: piece.position(document), piece: number, document };
+        self.hits.extend(found.into_iter().map(hit));
+        match self.take.order {
+            Order::Ascending => self.hits.sort(),
+            Order::Descending => self.hits.sort_by(|a, b| b.cmp(a)),
+        }
+        self.hits.truncate(self.take.limit);
+    }
+}
+
+/// One more than a page has tells whether more follow.
+fn one_more(take: Take) -> Take {
+    Take { limit: take.limit + 1, ..take }
+}
+
+/// Reads the events of a page, of which one more is known if more follow.
+fn read(pieces: &[Piece], mut hits: Vec<Hit>, take: Take) -> Result<Found> {
+    let is_last = hits.len() <= take.limit;
+    hits.truncate(take.limit);
+    let last = hits.last().filter(|_| !is_last).map(|hit| hit.position);
+    let events = hits.iter().map(|hit| pieces[hit.piece].event(hit.document));
+    Ok(Found { events: events.collect::<Result<_>>()?, last })
 }

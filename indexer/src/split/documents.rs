@@ -9,6 +9,7 @@ use tantivy::schema::document::{
     DeserializeError, DocumentDeserialize, DocumentDeserializer, ValueDeserialize, ValueDeserializer,
 };
 use tantivy::store::StoreReader;
+use tantivy::{DocAddress, Searcher};
 
 use super::schema::OF_SPLITS;
 use super::segment::Split;
@@ -43,6 +44,11 @@ impl Documents {
     pub(crate) fn each_from(&self, first: u32) -> impl Iterator<Item = Result<Stored>> + '_ {
         self.store.iter(None).skip(first as usize).map(checked)
     }
+}
+
+/// The document of a number, from the blocks that are kept for all readers.
+pub(super) fn read(searcher: &Searcher, document: u32) -> Result<Stored> {
+    checked(searcher.doc(DocAddress::new(0, document)))
 }
 
 fn checked(read: tantivy::Result<Found>) -> Result<Stored> {

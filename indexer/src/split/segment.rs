@@ -1,22 +1,23 @@
 //! Searching a piece: which documents of a range match, and what stands in them.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt, Timestamp};
+use broker::{Error, Kind, Offset, Origin, Partition, Result, ResultExt};
 use bytes::Bytes;
 use tantivy::columnar::{Column, ColumnValues};
-use tantivy::query::EnableScoring;
-use tantivy::schema::{TantivyDocument, Value};
+use tantivy::query::{EnableScoring, Scorer};
 use tantivy::{
-    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocSet, Index, ReloadPolicy, Searcher, SegmentReader, TERMINATED,
-    TantivyError,
+    COLLECT_BLOCK_BUFFER_LEN, DocSet, Index, ReloadPolicy, Searcher, SegmentReader, TERMINATED, TantivyError,
 };
 
 use super::bundle::{Bundle, Footer};
+use super::documents::{self, Stored};
 use super::schema::{OF_SPLITS, OFFSET, ORIGIN_OFFSET, ORIGIN_PARTITION, TIME};
 use super::strings::Strings;
+use super::times::{Times, values};
 use super::{Event, Order, Position, Take, Terms};
 
 /// How many documents the newest-first search looks at first; each further step is four times as
@@ -97,12 +98,53 @@ impl Segment {
 
     /// How many documents of `range` match.
     pub(crate) fn count(&self, terms: &Terms, range: Range<u32>) -> Result<u64> {
+        let take = Take { order: Order::Ascending, limit: 0 };
+        Ok(self.find_and_count(terms, range, 0..0, take)?.1)
+    }
+
+    /// The documents of `wanted` that match, ordered as wanted, and how many of `range` do, which
+    /// `wanted` is a part of; all in one pass.
+    pub(crate) fn find_and_count(
+        &self,
+        terms: &Terms,
+        range: Range<u32>,
+        wanted: Range<u32>,
+        take: Take,
+    ) -> Result<(Vec<u32>, u64)> {
+        let mut found = VecDeque::new();
+        if range.is_empty() {
+            return Ok((Vec::new(), 0));
+        }
+        let mut documents = self.documents(terms, range.start)?;
+        let mut block = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
         let mut count = 0;
-        self.each(terms, range, |_| {
-            count += 1;
-            true
-        })?;
-        Ok(count)
+        loop {
+            // Of the first ones no more are looked for; the last ones are known at the end.
+            let is_found = take.limit == 0 || take.order == Order::Ascending && found.len() == take.limit;
+            if is_found && range.end >= self.reader().max_doc() {
+                count += u64::from(documents.count_including_deleted());
+                break;
+            }
+            let filled = documents.fill_buffer(&mut block);
+            let inside = block[..filled].partition_point(|document| *document < range.end);
+            count += inside as u64;
+            let block = &block[..if is_found { 0 } else { inside }];
+            for &document in block.iter().filter(|document| wanted.contains(document)) {
+                match take.order {
+                    Order::Ascending if found.len() == take.limit => break,
+                    Order::Descending if found.len() == take.limit => drop(found.pop_front()),
+                    _ => {}
+                }
+                found.push_back(document);
+            }
+            if inside < COLLECT_BLOCK_BUFFER_LEN {
+                break;
+            }
+        }
+        Ok(match take.order {
+            Order::Ascending => (found.into(), count),
+            Order::Descending => (found.into_iter().rev().collect(), count),
+        })
     }
 
     /// Calls `found` with the matching documents of `range`, rising, while it answers true.
@@ -115,14 +157,7 @@ impl Segment {
         if range.is_empty() {
             return Ok(());
         }
-        let failed = |error| Error::new(Kind::Internal, "search the index").with_source(error);
-        let query = terms.query(self).map_err(failed)?;
-        let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
-        let weight = query.weight(scoring).map_err(failed)?;
-        let mut documents = weight.scorer(self.reader(), 1.0).map_err(failed)?;
-        if documents.doc() < range.start {
-            documents.seek(range.start);
-        }
+        let mut documents = self.documents(terms, range.start)?;
         // A block at a time: each step of the whole condition by itself would be a virtual call.
         let mut block = [TERMINATED; COLLECT_BLOCK_BUFFER_LEN];
         loop {
@@ -137,13 +172,26 @@ impl Segment {
             }
         }
     }
+
+    /// The matching documents from `start` on.
+    fn documents(&self, terms: &Terms, start: u32) -> Result<Box<dyn Scorer>> {
+        let failed = |error| Error::new(Kind::Internal, "search the index").with_source(error);
+        let query = terms.query(self).map_err(failed)?;
+        let scoring = EnableScoring::disabled_from_searcher(&self.searcher);
+        let weight = query.weight(scoring).map_err(failed)?;
+        let mut documents = weight.scorer(self.reader(), 1.0).map_err(failed)?;
+        if documents.doc() < start {
+            documents.seek(start);
+        }
+        Ok(documents)
+    }
 }
 
 /// A published split, opened.
 pub(crate) struct Split {
     segment: Segment,
     footer: Arc<Footer>,
-    time: Arc<dyn ColumnValues<i64>>,
+    times: Times,
     offset: Arc<dyn ColumnValues<u64>>,
     origin: Option<(Column<u64>, Column<u64>)>,
 }
@@ -160,11 +208,11 @@ impl Split {
         let index = Index::open(bundle).map_err(damaged)?;
         let segment = Segment::open(&index, footer.count as usize)?;
         let columns = segment.reader().fast_fields();
-        let time = columns.column_first_or_default::<i64>(TIME).map_err(damaged)?;
-        let offset = columns.column_first_or_default::<u64>(OFFSET).map_err(damaged)?;
+        let times = Times::of(columns.i64(TIME).map_err(damaged)?, footer.count);
+        let offset = values(columns.u64(OFFSET).map_err(damaged)?);
         let origin_partition = columns.column_opt::<u64>(ORIGIN_PARTITION).map_err(damaged)?;
         let origin_offset = columns.column_opt::<u64>(ORIGIN_OFFSET).map_err(damaged)?;
-        Ok(Self { segment, footer, time, offset, origin: origin_partition.zip(origin_offset) })
+        Ok(Self { segment, footer, times, offset, origin: origin_partition.zip(origin_offset) })
     }
 
     /// What it covers.
@@ -177,37 +225,26 @@ impl Split {
         &self.segment
     }
 
-    /// A document's time.
-    pub(crate) fn time(&self, document: u32) -> Timestamp {
-        // Only instants within the years that a timestamp takes are ever written.
-        Timestamp::from_micros(self.time.get_val(document)).unwrap_or_default()
+    /// When each document was.
+    pub(crate) fn times(&self) -> &Times {
+        &self.times
     }
 
     /// Where a document stands.
     pub(crate) fn position(&self, document: u32) -> Position {
-        let time = self.time(document);
+        let time = self.times.of_document(document);
         let offset = Offset(self.offset.get_val(document));
         Position { time, partition: self.footer.partition, offset }
     }
 
     /// Reads a whole document.
     pub(crate) fn event(&self, document: u32) -> Result<Event> {
-        let stored: TantivyDocument = self
-            .segment
-            .searcher
-            .doc(DocAddress::new(0, document))
-            .or_error(Kind::Corrupt, "read a document of a split")?;
-        let bytes = |field| {
-            let value = stored.get_first(field)?;
-            value.as_bytes().map(Bytes::copy_from_slice)
-        };
-        let value = OF_SPLITS.stored.and_then(|fields| bytes(fields.value));
-        let value = value.ok_or_else(|| Error::corrupt("a document of a split has no value"))?;
+        let Stored { key, value } = documents::read(&self.segment.searcher, document)?;
         Ok(Event {
             position: self.position(document),
             origin: self.origin(document),
-            key: bytes(OF_SPLITS.key),
-            value,
+            key: key.map(Bytes::from),
+            value: value.into(),
         })
     }
 

@@ -184,8 +184,8 @@ async fn a_query_holds_on_to_what_it_has_opened() {
         bench.clock.advance(grace());
     }
     assert_eq!(ranges(&bench), ["0-40"]);
-    let (events, _) = snapshot.page(&query, None, 100).await.unwrap();
-    assert_eq!(events.len(), 40, "its splits are removed, and still read");
+    let page = snapshot.page(&query, query.wanted(None, 100).unwrap(), Ok).await.unwrap();
+    assert_eq!(page.events.len(), 40, "its splits are removed, and still read");
 }
 
 #[tokio::test]
