@@ -4,8 +4,8 @@
 //! Lines are gathered in steps of a fixed size. A small object's steps are packed with a quick codec
 //! and meet the object's own codec when it ends; a larger one is fed to that codec step by step as it
 //! grows, if one is free: codecs hold megabytes, and there may be thousands of partitions. It works on
-//! one step while the next is gathered. Either way the codec is fed the same steps, so the object has
-//! the same bytes.
+//! some steps while the next ones are gathered. Either way the codec is fed the same steps, so the object
+//! has the same bytes.
 //!
 //! Of an event only what its line shows is kept, and its arrival.
 
