@@ -32,6 +32,7 @@ const THREAD_STACK_BYTES: usize = 8 << 20;
 
 /// Runs the server until it is told to stop by SIGINT or SIGTERM, or cannot go on.
 pub(crate) fn serve(config: Config) -> Result<(), Failure> {
+    broker::memory::return_pages_soon().or_fail("set up the memory")?;
     tracing_setup::start(&config)?;
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.enable_all().thread_stack_size(THREAD_STACK_BYTES).build();

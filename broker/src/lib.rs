@@ -10,6 +10,7 @@ pub mod dead_letter;
 pub mod error;
 pub mod extract;
 pub mod log;
+pub mod memory;
 mod packed;
 pub mod partition;
 pub mod record;

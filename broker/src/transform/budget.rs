@@ -2,31 +2,13 @@
 
 use std::ops::ControlFlow;
 
-use tikv_jemalloc_ctl::thread::{ThreadLocal, allocatedp, deallocatedp};
-use tikv_jemallocator::Jemalloc;
+use crate::memory::held_bytes;
 
 /// Expressions that a program may evaluate for one record.
 pub(super) const STEPS_MAX: u32 = 1_000_000;
 /// How much more than before the thread may hold after a step of the program. One step can at most
 /// double what the steps before it made, functions that repeat their argument aside.
 pub(super) const MEMORY_BYTES_MAX: u64 = 128 << 20;
-
-/// It counts what each thread allocates and frees, so that the bound holds for a program alone and
-/// not for whatever else the process does at the time.
-#[global_allocator]
-static ALLOCATOR: Jemalloc = Jemalloc;
-
-thread_local! {
-    /// What this thread has allocated, and what it has freed, in bytes.
-    static COUNTERS: (ThreadLocal<u64>, ThreadLocal<u64>) = allocatedp::read()
-        .and_then(|allocated| Ok((allocated, deallocatedp::read()?)))
-        .expect("the allocator is built with its counters");
-}
-
-/// Bytes that this thread has allocated and not freed; wraps where it freed what others allocated.
-fn held_bytes() -> u64 {
-    COUNTERS.with(|(allocated, freed)| allocated.get().wrapping_sub(freed.get()))
-}
 
 /// Counts the steps and the memory of one run, so that it ends.
 pub(super) struct Budget {
