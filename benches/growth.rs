@@ -13,7 +13,7 @@ use support::figures::{Results, Spread};
 use support::flights::{self, Flight, OF_A_BATCH};
 use support::local::runtime;
 use support::options::Options;
-use support::process;
+use support::process::{self, OwnMemory};
 use support::server::{PUBLISH_SOON, Server, TOKEN};
 
 const ROLES: &str = "ingest,router,sinks,query";
@@ -50,6 +50,7 @@ async fn by_events(options: &Options, results: &Results, steps: impl Iterator<It
     let mut posted = 0;
     for step in steps {
         let (began, more) = (Instant::now(), step - posted);
+        let memory = OwnMemory::watch(server.id());
         post(&Client::new(), &url(&server, &records), flights.by_ref().take(more)).await;
         let rate = Spread::of([more as f64 / began.elapsed().as_secs_f64()]);
         posted = step;
@@ -60,7 +61,9 @@ async fn by_events(options: &Options, results: &Results, steps: impl Iterator<It
         results.point(("append by HTTP, all roles", "until all are found"), at, (rate, "events/s"));
         until_quiet(&server).await;
         let peak = process::memory_peak_bytes(server.id()) as f64 / MEBI;
-        results.point(("memory", "peak while appending"), at, (Spread::of([peak]), "MiB"));
+        results.point(("memory", "peak, with mapped splits"), at, (Spread::of([peak]), "MiB"));
+        let own = Spread::of([memory.most() as f64 / MEBI]);
+        results.point(("memory", "peak of its own"), at, (own, "MiB"));
         for (line, path) in [("first 100 of a day", "events?limit=100"), ("count of a day", "events/count?")]
         {
             let path = format!("/api/v1/streams/flights/1/{path}&from=2001-01-03&to=2001-01-03");

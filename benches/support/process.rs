@@ -2,9 +2,15 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+/// How often somebody looks at what changes.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What this process has used on all its threads.
 pub(crate) fn own_cpu() -> Duration {
@@ -41,6 +47,35 @@ fn memory_bytes(id: u32, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("read the server's status");
     let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a process has memory");
     line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number of kB") << 10
+}
+
+/// Looks a hundred times a second at the memory of its own that a process holds: without the pages of
+/// files that it has mapped, which the system takes back when it needs them.
+pub(crate) struct OwnMemory {
+    is_over: Arc<AtomicBool>,
+    watch: JoinHandle<u64>,
+}
+
+impl OwnMemory {
+    pub(crate) fn watch(id: u32) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let asked = is_over.clone();
+        let watch = std::thread::Builder::new().name("memory".to_owned()).spawn(move || {
+            let mut most = 0;
+            while !asked.load(Ordering::Relaxed) {
+                most = most.max(memory_bytes(id, "RssAnon:"));
+                std::thread::sleep(LOOK_EVERY);
+            }
+            most
+        });
+        Self { is_over, watch: watch.expect("start a thread") }
+    }
+
+    /// The most that was seen, in bytes.
+    pub(crate) fn most(self) -> u64 {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.watch.join().expect("the process is there")
+    }
 }
 
 /// What the files of a folder take on the disk.

@@ -168,8 +168,9 @@ fn put_pair(text: &mut [u8; 27], at: usize, number: i64) {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         // Not through the formatter, which takes as long as the text itself.
-        let (text, length) = self.text();
-        serializer.serialize_str(std::str::from_utf8(&text[..length]).map_err(serde::ser::Error::custom)?)
+        let mut writer = TimeWriter::default();
+        let text = std::str::from_utf8(writer.set(*self)).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(text)
     }
 }
 

@@ -80,7 +80,8 @@ pub struct Limits {
     pub page_events_default: usize,
     /// How long a query waits for the router and for the end of the log.
     pub query_wait_max: Duration,
-    /// What one query reads from the log beyond the live part, in bytes, when that part is full.
+    /// What one query reads from the log beyond the live part, in bytes, when that part is full; of each
+    /// partition the same.
     pub query_read_bytes_max: usize,
     /// How many pages and counts are answered at the same time.
     pub queries_max: usize,

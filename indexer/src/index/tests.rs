@@ -263,6 +263,32 @@ async fn holds_no_more_than_it_may_and_answers_all_the_same() {
 }
 
 #[tokio::test]
+async fn an_answer_says_where_it_ends_if_the_log_has_more_than_a_query_reads() {
+    let bench = Bench::new(small()).await;
+    let mut arrivals = Vec::new();
+    let value = format!("{{\"text\":\"{}\"}}", "x".repeat(1_000));
+    for _ in 0..10 {
+        bench.clock.advance(Duration::from_secs(1));
+        arrivals.push(bench.clock.now());
+        let records: Vec<_> = (0..10).map(|second| bench.record(second, None, &value)).collect();
+        bench.append(Stage::Processed, 1, &records).await;
+    }
+    let query_wait_max = Duration::from_millis(120);
+    let limits = Limits { staged_bytes_max: 0, query_wait_max, ..small() };
+    // A third of it for each partition: two batches and a half.
+    let query_read_bytes_max = 3 * 25 * bench.record(0, None, &value).weight();
+    let little = Limits { query_read_bytes_max, ..limits.clone() };
+    let other = bench.another_on("little", bench.objects.clone(), little);
+    let page = bench.page(&other, &Asked::default(), 1_000).await.unwrap();
+    assert_eq!(page.events.len(), 25);
+    assert_eq!(page.complete_through, arrivals[2]);
+    let other = bench.another_on("all", bench.objects.clone(), limits);
+    let page = bench.page(&other, &Asked::default(), 1_000).await.unwrap();
+    assert_eq!(page.events.len(), 100);
+    assert_eq!(page.complete_through, bench.clock.now());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_made_again_has_none_of_its_earlier_events() {
     let bench = Bench::new(small()).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;

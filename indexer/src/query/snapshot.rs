@@ -5,6 +5,7 @@
 //! part lacks is read from the log. Where the router does not get there in time, or the rest of the
 //! log is more than a query reads, the snapshot says through when it is complete.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use tokio::time::Instant;
 
 use super::parse::Bounds;
 use super::search::Piece;
-use crate::index::{Indexer, PartView, Run, SplitName, StreamIndex};
+use crate::index::{Indexer, Limits, PartView, Run, SplitName, StreamIndex};
 use crate::split::Footer;
 
 /// How much is read from the log at once.
@@ -148,11 +149,7 @@ impl Indexer {
     }
 
     /// When the first record of a range arrived; none if the range holds none.
-    async fn first_arrival(
-        &self,
-        place: &Place,
-        range: std::ops::Range<Offset>,
-    ) -> Result<Option<Timestamp>> {
+    async fn first_arrival(&self, place: &Place, range: Range<Offset>) -> Result<Option<Timestamp>> {
         let mut next = range.start;
         while next < range.end {
             let chunk = self.log.read(&position(place, next), 1).await?;
@@ -199,6 +196,8 @@ impl Indexer {
     ) -> Result<(Offset, Option<Rest>)> {
         let place = index.place(partition);
         let mut has_released = false;
+        // How many records a query may read of the log, as far as that is known.
+        let mut reach = u64::MAX;
         loop {
             let next = index.end(partition);
             if next >= end {
@@ -210,9 +209,13 @@ impl Indexer {
                 continue;
             }
             if self.is_full() {
-                let rest = self.read_rest(&place, next, end).await?;
-                if rest.complete_through.is_none() || Instant::now() >= deadline {
-                    return Ok((next, Some(rest)));
+                let is_late = Instant::now() >= deadline;
+                if is_late || end.0 - next.0 <= reach {
+                    let rest = self.read_rest(&place, next..end, self.limits.share_of(index)).await?;
+                    if is_late || rest.complete_through.is_none() {
+                        return Ok((next, Some(rest)));
+                    }
+                    reach = rest.records();
                 }
                 tokio::time::sleep(WAIT_MAX).await;
                 continue;
@@ -225,21 +228,28 @@ impl Indexer {
         }
     }
 
-    /// Reads a part of the log for one query.
-    async fn read_rest(&self, place: &Place, from: Offset, end: Offset) -> Result<Rest> {
-        let (mut next, mut bytes) = (from, 0);
+    /// Reads so many bytes of a part of the log for one query, or a little more.
+    async fn read_rest(&self, place: &Place, part: Range<Offset>, bytes_max: usize) -> Result<Rest> {
+        let (mut next, mut left) = (part.start, bytes_max);
         let mut chunks = Vec::new();
-        while next < end && bytes < self.limits.query_read_bytes_max {
-            let chunk = self.log.read(&position(place, next), READ_BYTES_MAX).await?;
+        while next < part.end && left > 0 {
+            let chunk = self.log.read(&position(place, next), READ_BYTES_MAX.min(left)).await?;
             if chunk.next <= next {
                 break;
             }
-            bytes += chunk.entries.iter().map(|entry| entry.record.weight()).sum::<usize>();
+            left = left.saturating_sub(chunk.entries.iter().map(|entry| entry.record.weight()).sum());
             next = chunk.next;
             chunks.push(chunk);
         }
-        let complete_through = self.first_arrival(place, next..end).await?;
-        Ok(Rest { from, chunks, complete_through })
+        let complete_through = self.first_arrival(place, next..part.end).await?;
+        Ok(Rest { from: part.start, chunks, complete_through })
+    }
+}
+
+impl Limits {
+    /// What a query may read of the log of each partition.
+    fn share_of(&self, index: &StreamIndex) -> usize {
+        (self.query_read_bytes_max / index.partitions().count().max(1)).max(1)
     }
 }
 
@@ -252,6 +262,11 @@ struct Rest {
 }
 
 impl Rest {
+    /// How many records of the log were read.
+    fn records(&self) -> u64 {
+        self.chunks.last().map_or(0, |last| last.next.0 - self.from.0)
+    }
+
     /// Runs of what lies at or past `end`, where the live part ended when it was looked at.
     fn runs_past(self, partition: Partition, end: Offset) -> impl Iterator<Item = Arc<Run>> {
         let mut next = self.from;
