@@ -7,9 +7,12 @@ mod route;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 use tokio::sync::watch;
 use tracing::{debug, info};
 
@@ -22,7 +25,10 @@ use crate::topic::{Offset, Partition, Stage, StreamName, Topic};
 use crate::transform::{Transform, compile, on_large_stack};
 
 use self::counts::Counts;
-use self::route::Route;
+use self::route::{Route, Routed};
+
+/// Events of fewer bytes are transformed on one thread.
+const SIDE_BY_SIDE_BYTES_MIN: usize = 256 << 10;
 
 /// Routes raw records. A changed transform takes effect, partition by partition, at the offset that
 /// this router has reached when it learns of it; the catalog records that offset in the same step
@@ -207,14 +213,15 @@ impl Sink for Router {
         if routes.is_empty() {
             return Ok(Vec::new());
         }
-        let run = move || on_large_stack(|| routes.into_iter().map(Route::run).collect::<Vec<_>>());
-        let routed = tokio::task::spawn_blocking(run);
         let mut rejections = Vec::new();
-        for routed in routed.await.or_error(Kind::Internal, "run transforms")? {
-            let routed = routed?;
-            self.counts.stage(&routed.stream, routed.counts);
-            self.outputs.extend(routed.outputs);
-            rejections.extend(routed.rejections);
+        let mut running = run_all(routes);
+        while let Some(routed) = running.next().await {
+            for routed in routed? {
+                let routed = routed?;
+                self.counts.stage(&routed.stream, routed.counts);
+                self.outputs.extend(routed.outputs);
+                rejections.extend(routed.rejections);
+            }
         }
         Ok(rejections)
     }
@@ -229,6 +236,20 @@ impl Sink for Router {
         appends.extend(self.stage_activations()?);
         Ok(Flushed { through: upto.clone(), appends })
     }
+}
+
+/// Runs transforms off the runtime: parcel by parcel and side by side where there is much to transform,
+/// all in a row where it would not be worth the threads. What comes of them comes in their order.
+fn run_all(routes: Vec<Route>) -> BoxStream<'static, Result<Vec<Result<Routed>>>> {
+    let is_much = routes.iter().map(Route::weight).sum::<usize>() >= SIDE_BY_SIDE_BYTES_MIN;
+    let parts: Vec<Vec<Route>> =
+        if is_much { routes.into_iter().map(|route| vec![route]).collect() } else { vec![routes] };
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let running = parts.into_iter().map(|routes| async {
+        let run = move || on_large_stack(|| routes.into_iter().map(Route::run).collect());
+        tokio::task::spawn_blocking(run).await.or_error(Kind::Internal, "run transforms")
+    });
+    stream::iter(running).buffered(threads).boxed()
 }
 
 impl std::fmt::Debug for Router {

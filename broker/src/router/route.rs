@@ -41,6 +41,15 @@ impl Route {
         Self { parcel, stream, transforms }
     }
 
+    /// About how many bytes there are to transform.
+    pub(super) fn weight(&self) -> usize {
+        if self.transforms.values().all(|transform| transform.is_identity()) {
+            0
+        } else {
+            self.parcel.weight()
+        }
+    }
+
     /// Runs the transforms; blocks. `Corrupt` if what was read cannot be decoded.
     pub(super) fn run(self) -> Result<Routed> {
         let Route { parcel, stream, transforms } = self;

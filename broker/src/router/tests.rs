@@ -212,3 +212,35 @@ async fn a_batch_in_which_a_transform_takes_effect_is_cut_there() {
     let origins = scene.entries(Stage::Processed).await.into_iter().map(|entry| entry.record.origin.unwrap());
     assert!(origins.map(|origin| origin.offset.0).eq(0..100));
 }
+
+#[tokio::test]
+async fn what_is_transformed_side_by_side_comes_in_order() {
+    let scene = Scene::open(".v = 1\nif .n == 7 { null } else { . }").await;
+    let raw = scene.place(Stage::Raw);
+    let parcel = |partition: u32, count: u32| {
+        let records = numbered(0..count).into_iter().map(|event| Record::new(event, scene.clock.now()));
+        let entries = (0..).zip(records).map(|(offset, record)| Entry { offset: Offset(offset), record });
+        let runs = vec![Run::Entries(entries.collect())];
+        Parcel {
+            place: Place { partition: Partition(partition), ..raw.clone() },
+            runs,
+            next: Offset(count.into()),
+        }
+    };
+    // The first ones take the longest.
+    let counts = [1_500, 900, 500, 100, 10, 8];
+    let parcels: Vec<Parcel> = (0..).zip(counts).map(|(partition, count)| parcel(partition, count)).collect();
+    assert!(parcels.iter().map(Parcel::weight).sum::<usize>() > SIDE_BY_SIDE_BYTES_MIN);
+    let mut router = Router::new(scene.catalog.clone());
+    let rejections = router.write_parcels(parcels).await.unwrap();
+
+    assert!(rejections.is_empty());
+    let partitions = router.outputs.iter().map(|append| append.place.partition.0);
+    assert!(partitions.eq(0..6));
+    for (append, count) in router.outputs.iter().zip(counts) {
+        let records: Result<Vec<Record>> = append.batch.records().collect();
+        let origins = records.unwrap().into_iter().map(|record| record.origin.unwrap());
+        let kept = (0..u64::from(count)).filter(|offset| *offset != 7);
+        assert!(origins.map(|origin| origin.offset.0).eq(kept), "all but the one that is dropped, in order");
+    }
+}
