@@ -10,6 +10,7 @@
 
 mod fixed;
 mod moment;
+mod scan;
 mod syntax;
 mod walk;
 
@@ -84,7 +85,14 @@ impl Extractor {
             time: self.time.as_ref().map(|rule| &rule.path),
             key: self.key.as_ref().map(|rule| &rule.path),
         };
-        let found = walk::find(syntax::check(event)?, wanted)?;
+        let text = syntax::text(event)?;
+        let found = match scan::find(text, wanted) {
+            Some(found) => found,
+            None => {
+                syntax::check(event)?;
+                walk::find(text, wanted)?
+            }
+        };
         let time = self.time.as_ref().map(|rule| rule.read(found.time)).transpose()?;
         let key = self.key.as_ref().map(|rule| rule.read(found.key)).transpose()?;
         Ok(Extracted { time, key: key.flatten() })

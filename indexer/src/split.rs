@@ -28,6 +28,7 @@ pub(crate) use documents::{Documents, Stored};
 pub(crate) use grammar::Terms;
 pub(crate) use merge::merge;
 pub(crate) use segment::{Segment, Split};
+pub(crate) use times::partition_point;
 
 /// An event as it is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,14 +4,13 @@
 use chrono::format::{Item, Numeric};
 use chrono::{DateTime, NaiveDate, Utc};
 
-/// A format of fields of a fixed width.
+/// A format of fields of a fixed width: where in a text each of them stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fixed(Vec<Part>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Part {
-    Field { field: Field, digits: usize },
-    Literal(Box<[u8]>),
+pub(super) struct Fixed {
+    bytes: usize,
+    literals: Vec<(usize, u8)>,
+    /// Where each field begins, year first; none where there is none of it.
+    starts: [Option<usize>; 6],
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,44 +30,49 @@ impl Fixed {
     /// The plan of a format; none if it has anything but a year of four digits, a month and a day,
     /// and perhaps hour, minute and second, each once, and literals.
     pub(super) fn of(items: &[Item<'_>]) -> Option<Self> {
-        let mut parts = Vec::new();
-        let mut seen = [false; 6];
+        let mut plan = Self { bytes: 0, literals: Vec::new(), starts: [None; 6] };
         for item in items {
-            let part = match item {
-                Item::Literal(text) | Item::Space(text) => Part::Literal(text.as_bytes().into()),
-                Item::OwnedLiteral(text) | Item::OwnedSpace(text) => Part::Literal(text.as_bytes().into()),
+            match item {
+                Item::Literal(text) | Item::Space(text) => plan.add_literal(text),
+                Item::OwnedLiteral(text) | Item::OwnedSpace(text) => plan.add_literal(text),
                 Item::Numeric(numeric, _) => {
                     let (field, digits) = field_of(numeric)?;
-                    if std::mem::replace(&mut seen[field as usize], true) {
+                    if plan.starts[field as usize].replace(plan.bytes).is_some() {
                         return None;
                     }
-                    Part::Field { field, digits }
+                    plan.bytes += digits;
                 }
                 _ => return None,
-            };
-            parts.push(part);
+            }
         }
-        let [year, month, day, hour, minute, second] = seen;
+        let [year, month, day, hour, minute, second] = plan.starts.map(|start| start.is_some());
         let is_whole = year && month && day && (hour == minute) && (minute || !second);
-        is_whole.then_some(Self(parts))
+        is_whole.then_some(plan)
+    }
+
+    fn add_literal(&mut self, text: &str) {
+        self.literals.extend((self.bytes..).zip(text.bytes()));
+        self.bytes += text.len();
     }
 
     /// Reads a time in UTC; none if the text is not written in exactly this way.
     pub(super) fn read(&self, text: &str) -> Option<DateTime<Utc>> {
-        let mut rest = text.as_bytes();
-        let mut fields = [0, 1, 1, 0, 0, 0];
-        for part in &self.0 {
-            match part {
-                Part::Literal(literal) => rest = rest.strip_prefix(&literal[..])?,
-                Part::Field { field, digits } => {
-                    let (number, after) = rest.split_at_checked(*digits)?;
-                    fields[*field as usize] = digits_of(number)?;
-                    rest = after;
-                }
-            }
+        let text = text.as_bytes();
+        if text.len() != self.bytes || self.literals.iter().any(|(at, byte)| text[*at] != *byte) {
+            return None;
         }
-        if rest.is_empty() { instant(fields, 0) } else { None }
+        let [year, month, day, hour, minute, second] = self.starts;
+        let two = |start: Option<usize>| start.map_or(Some(0), |start| two_digits(text, start));
+        let year = two(year)? * 100 + two(year.map(|start| start + 2))?;
+        instant([year, two(month)?, two(day)?, two(hour)?, two(minute)?, two(second)?], 0)
     }
+}
+
+/// The number of two decimal digits that begins at `start`.
+fn two_digits(text: &[u8], start: usize) -> Option<u32> {
+    let digit = |byte: u8| byte.wrapping_sub(b'0');
+    let (tens, ones) = (digit(text[start]), digit(text[start + 1]));
+    (tens < 10 && ones < 10).then(|| u32::from(tens) * 10 + u32::from(ones))
 }
 
 fn field_of(numeric: &Numeric) -> Option<(Field, usize)> {

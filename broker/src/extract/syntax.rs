@@ -7,25 +7,12 @@ use crate::error::{Error, Result};
 /// below 128, and an answer puts an event a few levels deep.
 pub const DEPTH_MAX: usize = 120;
 
-const PIECE_BYTES: usize = u8::MAX as usize;
-
-/// Checks what the parser leaves open; the text may still be no JSON.
-pub(super) fn check(event: &[u8]) -> Result<&str> {
-    let text = std::str::from_utf8(event).map_err(|error| {
+/// The event as text, if it is UTF-8.
+pub(super) fn text(event: &[u8]) -> Result<&str> {
+    std::str::from_utf8(event).map_err(|error| {
         let at = error.valid_up_to();
         invalid(event, at, "the bytes are no UTF-8")
-    })?;
-    // Both looks run at the speed of memory; almost no event needs the walk.
-    if openings(event) > DEPTH_MAX || memchr::memchr(b'\\', event).is_some() {
-        walk(event)?;
-    }
-    Ok(text)
-}
-
-/// Counted in pieces whose sums fit into a byte, so that many bytes are counted in one step.
-fn openings(event: &[u8]) -> usize {
-    let is_opening = |byte: &u8| u8::from(matches!(byte, b'{' | b'['));
-    event.chunks(PIECE_BYTES).map(|piece| usize::from(piece.iter().map(is_opening).sum::<u8>())).sum()
+    })
 }
 
 /// An error of the event's syntax, with the place counted in bytes: line and column from 1, byte
@@ -40,7 +27,8 @@ pub(super) fn invalid(event: &[u8], at: usize, message: &str) -> Error {
     Error::invalid("value", message)
 }
 
-fn walk(event: &[u8]) -> Result<()> {
+/// Checks depth and escapes; the text may still be no JSON.
+pub(super) fn check(event: &[u8]) -> Result<()> {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(byte) = event.get(at) {
@@ -84,8 +72,7 @@ fn skip_string(event: &[u8], mut at: usize) -> Result<usize> {
 }
 
 /// The UTF-16 unit of a `\uXXXX` that starts at `at`.
-fn unit(event: &[u8], at: usize) -> Option<u16> {
-    let escape = event.get(at..at + 6)?;
-    let digits = std::str::from_utf8(escape.strip_prefix(b"\\u")?).ok()?;
-    u16::from_str_radix(digits, 16).ok()
+pub(super) fn unit(event: &[u8], at: usize) -> Option<u16> {
+    let digits = event.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | char::from(*digit).to_digit(16)? as u16))
 }

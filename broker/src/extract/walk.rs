@@ -1,4 +1,5 @@
-//! Goes down an event's JSON along the wanted paths and skips everything else.
+//! Goes down an event's JSON along the wanted paths and skips everything else; says what is wrong where
+//! it is no JSON. It is for what [`super::scan`] does not take.
 
 use std::fmt;
 
@@ -37,18 +38,18 @@ pub(super) struct Wanted<'p> {
 }
 
 impl Wanted<'_> {
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.time.is_none() && self.key.is_none()
     }
 
     /// Those paths whose token at `depth` fits.
-    fn at(self, depth: usize, fits: impl Fn(&str) -> bool) -> Self {
+    pub(super) fn at(self, depth: usize, fits: impl Fn(&str) -> bool) -> Self {
         let fits = |path: &&Path| path.0.get(depth).is_some_and(|token| fits(token));
         Self { time: self.time.filter(fits), key: self.key.filter(fits) }
     }
 
     /// Those paths that end at `depth`, and those that go on.
-    fn split(self, depth: usize) -> (Self, Self) {
+    pub(super) fn split(self, depth: usize) -> (Self, Self) {
         let ends = |path: &&Path| path.0.len() == depth;
         let goes_on = |path: &&Path| path.0.len() > depth;
         let ending = Self { time: self.time.filter(ends), key: self.key.filter(ends) };
@@ -57,14 +58,14 @@ impl Wanted<'_> {
 }
 
 /// The JSON text at each wanted path; the last one where a name stands twice.
-#[derive(Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found<'e> {
     pub(super) time: Option<&'e str>,
     pub(super) key: Option<&'e str>,
 }
 
 impl<'e> Found<'e> {
-    fn set(&mut self, wanted: Wanted<'_>, to: Option<&'e str>) {
+    pub(super) fn set(&mut self, wanted: Wanted<'_>, to: Option<&'e str>) {
         if wanted.time.is_some() {
             self.time = to;
         }
@@ -110,15 +111,14 @@ impl<'e> DeserializeSeed<'e> for Walk<'_, 'e> {
             return deserializer.deserialize_ignored_any(IgnoredAny).map(|_| ());
         }
         let (ending, going_on) = self.wanted.split(self.depth);
-        if ending.is_empty() {
-            return deserializer.deserialize_any(self);
-        }
         let json = <&RawValue as serde::Deserialize>::deserialize(deserializer)?.get();
         self.found.set(ending, Some(json));
-        // One of the paths may lead through the end of the other; this is rare, so read it again.
-        let mut again = serde_json::Deserializer::from_str(json);
+        if going_on.is_empty() || !json.starts_with(['{', '[']) {
+            return Ok(());
+        }
+        // What a path leads into is read again: it is JSON by now, and numbers of any size were taken.
         let walk = Walk { wanted: going_on, depth: self.depth, found: self.found };
-        if going_on.is_empty() { Ok(()) } else { walk.deserialize(&mut again).map_err(D::Error::custom) }
+        serde_json::Deserializer::from_str(json).deserialize_any(walk).map_err(D::Error::custom)
     }
 }
 
@@ -147,30 +147,6 @@ impl<'e> Visitor<'e> for Walk<'_, 'e> {
             }
             index += 1;
         }
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
     }
 }
 

@@ -10,7 +10,7 @@ use broker::{Error, Result, Timestamp};
 
 use super::parse::Bounds;
 use crate::index::Run;
-use crate::split::{Event, Order, Position, Split, Take, Terms};
+use crate::split::{Event, Order, Position, Split, Take, Terms, partition_point};
 
 /// Events of one partition in answer order.
 #[derive(Clone)]
@@ -171,20 +171,6 @@ impl Piece {
             },
         }
     }
-}
-
-/// The first document of `range` that `is_past` holds for, the end if there is none.
-fn partition_point(range: Range<u32>, is_past: impl Fn(u32) -> bool) -> u32 {
-    let (mut low, mut high) = (range.start, range.end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        if is_past(middle) {
-            high = middle;
-        } else {
-            low = middle + 1;
-        }
-    }
-    low
 }
 
 /// What is looked for.

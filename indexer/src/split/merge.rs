@@ -9,6 +9,7 @@ use broker::{Error, Result, Timestamp};
 use bytes::Bytes;
 
 use super::bundle::Footer;
+use super::documents::{Documents, Stored};
 use super::segment::Split;
 use super::{Event, Position, build};
 
@@ -16,7 +17,8 @@ use super::{Event, Position, build};
 /// of their offsets. Holds a document of each at a time, and the new object. Blocking.
 pub(crate) fn merge(parts: &[Arc<Split>]) -> Result<(Bytes, Footer)> {
     let footer = footer_of(parts)?;
-    build::pack(|| Merged::of(parts), footer)
+    let documents = parts.iter().map(|part| Documents::of(part)).collect::<Result<Vec<_>>>()?;
+    build::pack(|| Merged::of(parts, &documents), footer)
 }
 
 fn footer_of(parts: &[Arc<Split>]) -> Result<Footer> {
@@ -43,17 +45,21 @@ fn footer_of(parts: &[Arc<Split>]) -> Result<Footer> {
     Ok(merged)
 }
 
-/// The events of all parts in answer order.
+/// The events of all parts in answer order. Each part's are read one after the other, so that a block of
+/// its documents is decompressed once.
 struct Merged<'a> {
     parts: &'a [Arc<Split>],
+    documents: Vec<Box<dyn Iterator<Item = Result<Stored>> + 'a>>,
     /// The next document of each part that has one, and its place.
     next: BinaryHeap<Reverse<(Position, usize, u32)>>,
     last: Timestamp,
 }
 
 impl<'a> Merged<'a> {
-    fn of(parts: &'a [Arc<Split>]) -> Self {
-        let mut merged = Self { parts, next: BinaryHeap::new(), last: Timestamp::MIN };
+    fn of(parts: &'a [Arc<Split>], documents: &'a [Documents]) -> Self {
+        let each = |documents: &'a Documents| Box::new(documents.each_from(0)) as Box<_>;
+        let documents = documents.iter().map(each).collect();
+        let mut merged = Self { parts, documents, next: BinaryHeap::new(), last: Timestamp::MIN };
         (0..parts.len()).for_each(|part| merged.push(part, 0));
         merged
     }
@@ -63,6 +69,15 @@ impl<'a> Merged<'a> {
         if document < split.footer().count {
             self.next.push(Reverse((split.position(document), part, document)));
         }
+    }
+
+    /// The next document of a part, which is the one of that number.
+    fn event(&mut self, part: usize, document: u32, position: Position) -> Result<Event> {
+        let stored = self.documents[part].next();
+        let missing = || Error::corrupt(format!("a split has no document {document} though it counts it"));
+        let Stored { key, value } = stored.ok_or_else(missing)??;
+        let origin = self.parts[part].origin(document);
+        Ok(Event { position, origin, key: key.map(Bytes::from), value: value.into() })
     }
 }
 
@@ -78,6 +93,6 @@ impl Iterator for Merged<'_> {
         }
         self.last = position.time;
         self.push(part, document + 1);
-        Some(self.parts[part].event(document))
+        Some(self.event(part, document, position))
     }
 }

@@ -44,17 +44,9 @@ impl Times {
     /// The first document behind the first of `range`, which is before `micros`, that is not; the end of
     /// the range if all are.
     pub(crate) fn first_from(&self, micros: i64, range: Range<u32>) -> u32 {
-        let (mut low, high) = self.past_marks(micros, range.start);
-        let mut high = high.min(range.end);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.column.get_val(middle) >= micros {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low.min(range.end)
+        let (low, high) = self.past_marks(micros, range.start);
+        let documents = low.min(range.end)..high.min(range.end);
+        partition_point(documents, |document| self.column.get_val(document) >= micros)
     }
 
     /// Between which documents, both included, the first one lies that is at or after `micros`.
@@ -73,6 +65,20 @@ impl Times {
             documents.map(|document| self.column.get_val(document)).collect()
         })
     }
+}
+
+/// The first document of `range` that `is_past` holds for, the end if there is none; it holds for all after that.
+pub(crate) fn partition_point(range: Range<u32>, is_past: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_past(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
 }
 
 /// A column's values by document, without a look at which documents have one where all have.
