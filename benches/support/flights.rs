@@ -5,13 +5,17 @@
 //! three million of the first half of 2001, so that more flights are more days: what a query of a day
 //! finds does not depend on how many days there are.
 
+use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use broker::{Batch, Record, Timestamp};
 use bytes::Bytes;
-use chrono::{Days, NaiveDate, NaiveDateTime};
+use chrono::{DateTime, Days, NaiveDate, NaiveDateTime};
+use parquet::file::reader::SerializedFileReader;
+use parquet::record::Field;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::Deserialize;
@@ -84,12 +88,53 @@ static SAMPLE: LazyLock<Sample> = LazyLock::new(|| {
 /// line names.
 pub(crate) fn flights(options: &Options, count: usize) -> Box<dyn Iterator<Item = Flight>> {
     let Some(path) = &options.flights else { return Box::new(generated(count)) };
+    if is_parquet(path) {
+        return Box::new(rows(path).take(count));
+    }
     let file = std::fs::File::open(path).expect("open the file of flights");
     let lines = BufReader::new(file).lines().map(|line| line.expect("read the file of flights"));
     Box::new(lines.take(count).map(|line| {
         let fields: Fields = serde_json::from_str(&line).expect("the file holds a flight a line");
         flight(line, &fields.origin, fields.time())
     }))
+}
+
+/// Whether a file of flights is one of Parquet, by its name.
+pub(crate) fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "parquet")
+}
+
+/// The flights of a Parquet file, written as those of the sample are.
+fn rows(path: &Path) -> impl Iterator<Item = Flight> + use<> {
+    let file = std::fs::File::open(path).expect("open the file of flights");
+    let reader = SerializedFileReader::new(file).expect("read the file of flights");
+    reader.into_iter().map(|row| {
+        let row = row.expect("read a flight");
+        let columns: HashMap<&str, &Field> =
+            row.get_column_iter().map(|(name, field)| (name.as_str(), field)).collect();
+        let text = |name: &str| match columns[name] {
+            Field::Str(text) => text.as_str(),
+            other => panic!("{name} is no text: {other}"),
+        };
+        let number = |name: &str| match columns[name] {
+            Field::Short(number) => i64::from(*number),
+            Field::Int(number) => i64::from(*number),
+            Field::Long(number) => *number,
+            other => panic!("{name} is no number: {other}"),
+        };
+        let time = match columns["date"] {
+            Field::TimestampMillis(millis) => DateTime::from_timestamp_millis(*millis),
+            Field::TimestampMicros(micros) => DateTime::from_timestamp_micros(*micros),
+            other => panic!("date is no time: {other}"),
+        };
+        let time = time.expect("a flight was in our time").naive_utc();
+        let (date, delay, distance) = (time.format(DATE_FORMAT), number("delay"), number("distance"));
+        let (origin, destination) = (text("origin"), text("destination"));
+        let line = format!(
+            "{{\"date\":\"{date}\",\"delay\":{delay},\"distance\":{distance},\"origin\":\"{origin}\",\"destination\":\"{destination}\"}}"
+        );
+        flight(line, origin, time)
+    })
 }
 
 /// The flights in batches of [`OF_A_BATCH`].

@@ -16,7 +16,7 @@ pub(crate) const TOKEN: &str = "token-of-the-benches";
 pub(crate) const PUBLISH_SOON: [&str; 4] =
     ["--set", "archive.object_age_seconds=3", "--set", "index.split_age_seconds=3"];
 /// The program that is measured: built by the same command as the driver.
-const HEADWATER: &str = env!("CARGO_BIN_EXE_headwater");
+pub(crate) const HEADWATER: &str = env!("CARGO_BIN_EXE_headwater");
 const START_MAX: Duration = Duration::from_secs(60);
 
 /// A process that listens. Dropping it ends it.
@@ -88,9 +88,14 @@ impl Server {
 
     /// Defines a stream of flights and returns the path that records are posted to.
     pub(crate) async fn define(&self, dataset: &str, partitions: u32) -> String {
+        self.define_with(dataset, partitions, Some(DATE_FORMAT)).await
+    }
+
+    /// The same, of flights whose dates are written otherwise; none detects it.
+    pub(crate) async fn define_with(&self, dataset: &str, partitions: u32, format: Option<&str>) -> String {
         let definition = json!({
             "dataset": dataset, "version": "1", "partitions": partitions, "key": "/origin",
-            "timestamp_field": "date", "timestamp_format": DATE_FORMAT,
+            "timestamp_field": "date", "timestamp_format": format,
         });
         let request = reqwest::Client::new().post(format!("{}/api/v1/streams", self.base));
         let answer = request.bearer_auth(TOKEN).json(&definition).send().await.expect("define the stream");
