@@ -14,7 +14,7 @@ use super::segment::Split;
 use super::{Event, Position, build};
 
 /// The object of one split with the events of all `parts`, neighbours of one partition in the order
-/// of their offsets. Holds a document of each at a time, and the new object. Blocking.
+/// of their offsets. Holds a block of documents of each at a time, and the new object. Blocking.
 pub(crate) fn merge(parts: &[Arc<Split>]) -> Result<(Bytes, Footer)> {
     let footer = footer_of(parts)?;
     let documents = parts.iter().map(|part| Documents::of(part)).collect::<Result<Vec<_>>>()?;
