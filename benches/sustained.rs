@@ -4,12 +4,13 @@
 
 mod support;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
 use reqwest::Client;
 use serde_json::{Value, json};
-use support::client::{post, post_lines, until_found};
+use support::client::{post, post_lines, until_found, until_quiet};
 use support::figures::{Results, Row, Spread};
 use support::flights::{self, DATE_FORMAT, OF_A_BATCH};
 use support::local::runtime;
@@ -25,8 +26,10 @@ const SHARE: f64 = 0.7;
 /// The retention is checked once its bytes were written so many times.
 const TIMES_WRITTEN: usize = 8;
 const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// A server that did little for so long has done all.
-const REST: Duration = Duration::from_secs(3);
+/// How many events may be posted and not found while the most is looked for.
+const ON_THEIR_WAY_MAX: u64 = 300_000;
+/// How many bodies are made and posted again and again.
+const BODIES: usize = 1_000;
 const MEBI: f64 = 1_048_576.0;
 
 fn main() {
@@ -44,57 +47,81 @@ fn main() {
     }
 }
 
-/// Finds the most first: from the first post until every stage has done what it has to do.
+/// Finds the most first: what is found as fast as it is posted, for a while.
 async fn sustained(options: &Options, results: &Results, name: &str) {
-    let (warm_up, minutes) = if options.is_quick { (2_000_000, 0.5) } else { (3_000_000, 10.0) };
-    let packs = flights::packs(options, options.events(warm_up, warm_up));
+    let (minutes_of_most, minutes) = if options.is_quick { (0.25, 0.5) } else { (3.0, 10.0) };
+    let packs = flights::packs(options, BODIES * OF_A_BATCH);
+    let bodies: Vec<String> = packs
+        .iter()
+        .map(|pack| String::from_utf8(flights::ndjson(pack)).expect("flights are texts"))
+        .collect();
     let folder = support::scratch();
     let server = Server::headwater(&folder.path().join("data"), ROLES, &[]);
     let path = server.define("first", PARTITIONS).await;
-    let began = Instant::now();
-    let first = packs.iter().flatten().cloned();
-    post(&Client::new(), &format!("{}{path}", server.base), first).await;
-    let warm_up = (packs.len() * OF_A_BATCH) as u64;
-    until_found(&server, "first", warm_up).await;
-    let most = warm_up as f64 / busy_until(&server).await.duration_since(began).as_secs_f64();
+    let length = Duration::from_secs_f64(minutes_of_most * 60.0);
+    let most = most(&server, &path, &bodies, length).await;
     eprintln!("  the most: {most:.0} events/s");
     server.remove("first").await;
-    busy_until(&server).await;
+    until_quiet(&server).await;
 
     let path = server.define("flights", PARTITIONS).await;
-    let bodies: Vec<String> = packs
-        .iter()
-        .take(1_000)
-        .map(|pack| String::from_utf8(flights::ndjson(pack)).expect("flights are texts"))
-        .collect();
     process::forget_peak(server.id());
     let rate = most * SHARE;
     let url = format!("{}{path}", server.base);
+    let used = process::cpu(server.id());
     let load = load(&url, &bodies, (rate, minutes));
     let watch = watch(&server, rate, minutes);
     let (posted, lags) = tokio::join!(load, watch);
+    let used = process::cpu(server.id()).saturating_sub(used);
     let row = |goal| Row { name, against: "", goal, cpu_goal: "" };
+    results.alone(row(""), ("the most", "events/s"), &[most], posted);
     results.alone(row(""), ("rate", "events/s"), &[posted as f64 / (minutes * 60.0)], posted);
     let (early, late) = lags.split_at(lags.len() / 2);
     results.alone(row(""), ("lag in the first half", "s"), early, posted);
     results.alone(row("not growing"), ("lag in the second half", "s"), late, posted);
+    let cores = used.as_secs_f64() / (minutes * 60.0);
+    results.alone(row(""), ("cores of the server", ""), &[cores], posted);
     let peak = process::memory_peak_bytes(server.id()) as f64 / MEBI;
     results.alone(row(""), ("memory", "MiB"), &[peak], posted);
     until_found(&server, "flights", posted).await;
 }
 
-/// When the server was last at work, told once it has rested for a while.
-async fn busy_until(server: &Server) -> Instant {
-    let (mut busy, mut used) = (Instant::now(), process::cpu(server.id()));
-    while busy.elapsed() < REST {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = process::cpu(server.id());
-        if now.saturating_sub(used) > LOOK_EVERY / 3 {
-            busy = Instant::now();
+/// How many events a second are found, where posting waits for what is found: not more than so many are
+/// on their way.
+async fn most(server: &Server, path: &str, bodies: &[String], length: Duration) -> f64 {
+    let (client, url) = (Client::new(), format!("{}{path}", server.base));
+    let (posted, found) = (AtomicU64::new(0), AtomicU64::new(0));
+    let began = Instant::now();
+    let post = |number: usize| {
+        let (client, url, posted, found) = (&client, &url, &posted, &found);
+        async move {
+            while posted.load(Ordering::Relaxed) > found.load(Ordering::Relaxed) + ON_THEIR_WAY_MAX {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            posted.fetch_add(OF_A_BATCH as u64, Ordering::Relaxed);
+            post_lines(client, url, bodies[number % bodies.len()].clone()).await;
         }
-        used = now;
-    }
-    busy
+    };
+    let numbers = futures::stream::iter(0..).take_while(|_| std::future::ready(began.elapsed() < length));
+    let posting = numbers.map(post).buffer_unordered(16).for_each(|()| async {});
+    let counting = async {
+        while began.elapsed() < length {
+            tokio::time::sleep(LOOK_EVERY).await;
+            if let Some(count) = count(&client, server, "first").await {
+                found.store(count, Ordering::Relaxed);
+            }
+        }
+        found.load(Ordering::Relaxed) as f64 / began.elapsed().as_secs_f64()
+    };
+    tokio::join!(posting, counting).1
+}
+
+/// How many events of a dataset are found; none where the answer would take too long.
+async fn count(client: &Client, server: &Server, dataset: &str) -> Option<u64> {
+    let url = format!("{}/api/v1/streams/{dataset}/1/events/count", server.base);
+    let answer = client.get(url).bearer_auth(TOKEN).send().await.expect("count");
+    let answer: Value = answer.json().await.expect("an answer is JSON");
+    answer["count"].as_u64()
 }
 
 /// Posts at a rate, whatever the answers take, and returns how many events were acknowledged.
@@ -132,10 +159,7 @@ async fn watch(server: &Server, rate: f64, minutes: f64) -> Vec<f64> {
     while began.elapsed().as_secs_f64() < minutes * 60.0 {
         tick.tick().await;
         let due = began.elapsed().as_secs_f64() * rate;
-        let url = format!("{}/api/v1/streams/flights/1/events/count", server.base);
-        let answer = client.get(url).bearer_auth(TOKEN).send().await.expect("count");
-        let answer: Value = answer.json().await.expect("an answer is JSON");
-        if let Some(count) = answer["count"].as_u64() {
+        if let Some(count) = count(&client, server, "flights").await {
             lags.push(((due - count as f64) / rate).max(0.0));
         }
     }

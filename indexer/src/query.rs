@@ -115,7 +115,10 @@ impl Indexer {
     /// How many events there are, and through when that is complete.
     pub(crate) async fn count(&self, query: &Query) -> Result<(u64, Timestamp)> {
         let _permit = permit(&self.queries, "queries")?;
-        let snapshot = self.snapshot(&query.stream, query.bounds).await?;
+        let snapshot = match query.terms {
+            None => self.snapshot_to_count(&query.stream, query.bounds).await?,
+            Some(_) => self.snapshot(&query.stream, query.bounds).await?,
+        };
         let count = snapshot.count(query).await?;
         Ok((count, snapshot.complete_through))
     }
@@ -180,7 +183,7 @@ impl Snapshot {
     pub(crate) async fn count(&self, query: &Query) -> Result<u64> {
         let (pieces, search) = (Arc::clone(&self.pieces), query.search(None));
         self.index_runs(query, &search).await?;
-        blocking(move || search.count(&pieces)).await
+        Ok(self.unopened + blocking(move || search.count(&pieces)).await?)
     }
 
     /// Indexes the runs that the question goes through whole, side by side.

@@ -33,13 +33,25 @@ const OPEN_MAX: usize = 8;
 /// The pieces that an answer is made of; they stay as they are.
 pub(crate) struct Snapshot {
     pub(super) pieces: Arc<Vec<Piece>>,
+    /// How many events are in splits that were not opened, all of them within the bounds.
+    pub(super) unopened: u64,
     /// Every event that was answered with success before this instant is in it.
     pub(crate) complete_through: Timestamp,
+}
+
+/// What is asked of the splits that lie within the bounds as a whole.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whole {
+    /// Their events.
+    Opened,
+    /// How many they hold, which their footers say.
+    Counted,
 }
 
 /// What a snapshot is made of, before splits are opened.
 struct Seen {
     splits: Vec<Arc<Footer>>,
+    unopened: u64,
     pieces: Vec<Piece>,
     complete_through: Timestamp,
 }
@@ -47,18 +59,32 @@ struct Seen {
 impl Indexer {
     /// Takes a snapshot of the pieces that `bounds` touch.
     pub(crate) async fn snapshot(&self, stream: &Stream, bounds: Bounds) -> Result<Snapshot> {
+        self.snapshot_of(stream, bounds, Whole::Opened).await
+    }
+
+    /// The same where nothing but the number of events is wanted, of any words. Splits that lie within the
+    /// bounds as a whole are not opened: who counts all the time neither fetches nor maps the whole index.
+    pub(super) async fn snapshot_to_count(&self, stream: &Stream, bounds: Bounds) -> Result<Snapshot> {
+        self.snapshot_of(stream, bounds, Whole::Counted).await
+    }
+
+    async fn snapshot_of(&self, stream: &Stream, bounds: Bounds, whole: Whole) -> Result<Snapshot> {
         let now = self.clock.now();
         let deadline = Instant::now() + self.limits.query_wait_max;
         let index = self.of(stream);
         let mut complete_through = self.wait_for_router(&index, stream, (now, deadline)).await?;
         self.keep_listed(&index).await?;
         for attempt in 1.. {
-            let mut pieces = self.see_all(&index, bounds, (now, deadline)).await?;
-            match self.open_all(&index, std::mem::take(&mut pieces.splits)).await {
+            let mut seen = self.see_all(&index, bounds, (now, deadline)).await?;
+            if whole == Whole::Counted {
+                seen.leave_unopened(bounds);
+            }
+            match self.open_all(&index, std::mem::take(&mut seen.splits)).await {
                 Ok(opened) => {
-                    pieces.pieces.extend(opened);
-                    complete_through = complete_through.min(pieces.complete_through);
-                    return Ok(Snapshot { pieces: Arc::new(pieces.pieces), complete_through });
+                    seen.pieces.extend(opened);
+                    complete_through = complete_through.min(seen.complete_through);
+                    let Seen { pieces, unopened, .. } = seen;
+                    return Ok(Snapshot { pieces: Arc::new(pieces), unopened, complete_through });
                 }
                 // It was merged with others, or dropped, since it was listed.
                 Err(error) if error.kind() == Kind::NotFound && attempt < LISTINGS_MAX => {
@@ -80,7 +106,7 @@ impl Indexer {
         bounds: Bounds,
         (now, deadline): (Timestamp, Instant),
     ) -> Result<Seen> {
-        let mut seen = Seen { splits: Vec::new(), pieces: Vec::new(), complete_through: now };
+        let mut seen = Seen::nothing(now);
         for partition in index.partitions() {
             let (view, rest) = self.see(index, partition, deadline).await?;
             seen.splits.extend(view.splits.into_iter().filter(|footer| touches(footer, bounds)));
@@ -243,6 +269,19 @@ impl Indexer {
         }
         let complete_through = self.first_arrival(place, next..part.end).await?;
         Ok(Rest { from: part.start, chunks, complete_through })
+    }
+}
+
+impl Seen {
+    fn nothing(complete_through: Timestamp) -> Self {
+        Self { splits: Vec::new(), unopened: 0, pieces: Vec::new(), complete_through }
+    }
+
+    /// Takes the splits that lie within the bounds as a whole for their number of events.
+    fn leave_unopened(&mut self, bounds: Bounds) {
+        let is_whole = |footer: &Footer| bounds.from <= footer.time_min && footer.time_max <= bounds.to;
+        let whole = self.splits.extract_if(.., |footer| is_whole(footer));
+        self.unopened += whole.map(|footer| u64::from(footer.count)).sum::<u64>();
     }
 }
 

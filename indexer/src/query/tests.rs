@@ -251,6 +251,24 @@ async fn a_slice_by_number_is_that_part_of_the_whole_answer() {
 }
 
 #[tokio::test]
+async fn a_count_opens_no_split_that_lies_within_its_bounds() {
+    let mut random = StdRng::seed_from_u64(6);
+    let bench = Bench::new(small()).await;
+    let mut driver = Driver::open(&bench, &bench.indexer).await;
+    let known = fill(&bench, &mut driver, &mut random).await;
+    let reader = bench.another("nothing-yet");
+    let query = |asked: &Asked| reader.query(bench.catalog.get(bench.stream.name()).unwrap(), asked).unwrap();
+    let all = Asked::default();
+    assert_eq!(reader.count(&query(&all)).await.unwrap().0, known.len() as u64);
+    assert_eq!(reader.splits.copies().await.unwrap(), Vec::new());
+    // With words it has to look into them.
+    let some = Asked { key: Some("a".to_owned()), ..all };
+    let wanted = known.iter().filter(|event| event.key == Some("a")).count();
+    assert_eq!(reader.count(&query(&some)).await.unwrap().0, wanted as u64);
+    assert_eq!(reader.splits.copies().await.unwrap().len(), bench.splits().len());
+}
+
+#[tokio::test]
 async fn errors_name_the_parameter_at_fault() {
     let bench = Bench::new(small()).await;
     let ask = |asked: Asked| {
