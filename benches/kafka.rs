@@ -7,6 +7,7 @@ mod support;
 
 use std::time::Duration;
 
+use broker::access::ADMINISTRATOR;
 use broker::log::kafka::{KafkaLog, KafkaOptions};
 use broker::{Group, Router, Stage};
 use support::figures::{Results, Row};
@@ -104,7 +105,7 @@ fn router(brokers: &str, packs: &[Vec<Flight>]) -> Sample {
         let group = Group::new(unique("bench-router"));
         runtime.block_on(local.work((Stage::Raw, group), router, &ends));
     });
-    runtime.block_on(local.catalog.delete(local.stream.name())).expect("remove the stream");
+    runtime.block_on(local.catalog.delete(local.stream.name(), ADMINISTRATOR)).expect("remove the stream");
     runtime.block_on(local.log.close()).expect("close the log");
     sample
 }

@@ -1,6 +1,7 @@
 //! Wires the server together, in the order in which its parts need each other, and takes it apart
 //! in the reverse order.
 
+mod fetch;
 mod folder;
 mod metrics;
 mod parts;
@@ -12,7 +13,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
-use ingest::auth::Bearer;
+use indexer::Indexer;
+use ingest::Ingest;
+use ingest::auth::Guard;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,7 +25,7 @@ use tracing::{info, warn};
 
 use self::folder::Folder;
 use self::parts::Parts;
-use crate::config::{Config, token};
+use crate::config::{Config, Secret};
 use crate::failure::{Exit, Failure, OrFail};
 use crate::serve::listen;
 use crate::supervise::{Connections, Failed, Supervisor};
@@ -43,11 +46,11 @@ async fn run(config: Config) -> Result<(), Failure> {
     let _folder = Folder::open(&config.data)?;
     // From here on no signal ends the process by itself: who sees it ready may tell it to stop.
     let signals = Signals::listen()?;
-    let bearer = bearer(&config)?;
+    let token = token(&config)?;
     let metrics = metrics::start()?;
     let end = CancellationToken::new();
     let failed = Failed::new(end.clone());
-    let parts = parts::open(&config, end.clone()).await?;
+    let parts = parts::open(&config, token, end.clone()).await?;
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.or_fail(format!("listen on {}", config.listen))?;
     let address = listener.local_addr().or_fail("read the listening address")?;
@@ -56,7 +59,7 @@ async fn run(config: Config) -> Result<(), Failure> {
     workers::start(&workers, &parts, &config);
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
-    let router = router((&parts, metrics), &config, bearer, end.clone()).await;
+    let router = router((&parts, metrics), &config, end.clone()).await;
     let (limits, served) = (config.limits.clone(), connections.clone());
     doors.start("door", |stop| listen(listener, router, limits, (served, stop)));
     info!(%address, data = %config.data.display(), "ready");
@@ -117,26 +120,23 @@ async fn drain(
 }
 
 /// The configured token, or the one in the data folder, which is made and printed at the first start.
-fn bearer(config: &Config) -> Result<Bearer, Failure> {
-    let token = match &config.token {
+fn token(config: &Config) -> Result<Secret, Failure> {
+    Ok(match &config.token {
         Some(token) => token.clone(),
         None => {
-            let found = token::find_or_make(&config.data)?;
+            let found = crate::config::token::find_or_make(&config.data)?;
             if found.is_new {
                 let path = config.data.join("token");
                 println!("token, kept in {}: {}", path.display(), found.token.expose());
             }
             found.token
         }
-    };
-    let open = ["/healthz", "/readyz", "/grpc.health.v1.Health/"];
-    Ok(Bearer::new(token.expose().to_owned()).open(open))
+    })
 }
 
 async fn router(
     (parts, metrics): (&Parts, PrometheusHandle),
     config: &Config,
-    bearer: Bearer,
     end: CancellationToken,
 ) -> Router {
     let ready = move || async move {
@@ -149,10 +149,15 @@ async fn router(
     let router = parts
         .doors(config)
         .await
-        .merge(metrics::router(metrics))
+        .merge(metrics::router(metrics, parts.catalog.clone()))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)
         .method_not_allowed_fallback(ingest::http::method_not_allowed);
-    ingest::auth::layer(router, bearer)
+    let guard =
+        Guard::new(parts.credentials.clone()).open(["/healthz", "/readyz", "/grpc.health.v1.Health/"]);
+    ingest::auth::layer(
+        router,
+        guard.open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS).leave(Indexer::LEFT_PATHS),
+    )
 }

@@ -8,11 +8,16 @@ mod config;
 mod dead_letters;
 mod demo;
 mod follow;
+mod grants;
 mod import;
+mod keys;
+mod login;
 mod output;
+mod password;
 mod query;
 mod serve;
 mod streams;
+mod users;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -29,7 +34,7 @@ const EXIT_CODES: &str = "Exit codes:
   3  what was asked for does not exist
   4  somebody else was first, or it exists already
   5  the server, or something it needs, does not answer
-  6  the token is missing or wrong";
+  6  the token is missing or wrong, or does not permit it";
 
 /// Takes events in durably, routes them exactly once, archives them and finds them by date.
 #[derive(Debug, Parser)]
@@ -82,6 +87,19 @@ enum Command {
     /// Lists and replays records that could not be processed
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Makes, lists, shows, changes and deletes users
+    #[command(subcommand)]
+    Users(users::Users),
+    /// Makes, lists and deletes API keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// Says who may do what with a dataset
+    #[command(subcommand)]
+    Grants(grants::Grants),
+    /// Prints an access token for a user's password
+    ///
+    /// It is taken for an hour: HEADWATER_TOKEN=$(headwater login NAME) headwater query …
+    Login(login::Login),
     /// Loads a running server and measures it
     Bench(Box<bench::Bench>),
     /// Checks and shows the configuration
@@ -103,6 +121,10 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::Query(command) => wait_for(command.run(&settings)),
         Command::Follow(command) => wait_for(command.run(&settings)),
         Command::DeadLetters(command) => wait_for(command.run(&settings)),
+        Command::Users(command) => wait_for(command.run(&settings)),
+        Command::Keys(command) => wait_for(command.run(&settings)),
+        Command::Grants(command) => wait_for(command.run(&settings)),
+        Command::Login(command) => wait_for(command.run(&settings)),
         Command::Bench(command) => wait_for(command.run(&settings)),
         Command::Config(command) => command.run(&settings),
         Command::Completions(command) => command.run(),

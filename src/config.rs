@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::{Loaded, Overrides, load};
-pub(crate) use sections::{Archive, Compression, Index, Kafka, Limits, Objects, Sled};
+pub(crate) use sections::{Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Sled};
 pub(crate) use values::{Roles, Secret};
 
 use crate::failure::{Exit, Failure};
@@ -33,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) roles: Roles,
     /// The bearer token; made at the first start and kept in the data folder where it is not given.
     pub(crate) token: Option<Secret>,
+    /// Another issuer's tokens.
+    pub(crate) oidc: Oidc,
     /// How long a shutdown may take in all.
     pub(crate) shutdown_grace_seconds: u64,
     /// How the program's own log is written.
@@ -61,6 +63,7 @@ impl Default for Config {
             log: LogKind::default(),
             roles: Roles::all(),
             token: None,
+            oidc: Oidc::default(),
             shutdown_grace_seconds: 30,
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),
@@ -138,6 +141,15 @@ impl Config {
         }
         if self.log == LogKind::Kafka && self.kafka.brokers.as_ref().is_none_or(|text| text.is_empty()) {
             return Err(wrong("kafka.brokers", "the Kafka log needs the brokers' HOST:PORT"));
+        }
+        if self.oidc.issuer.is_some() != self.oidc.audience.is_some() {
+            let key = if self.oidc.issuer.is_some() { "oidc.audience" } else { "oidc.issuer" };
+            return Err(wrong(key, "issuer and audience are needed together"));
+        }
+        let urls = [("oidc.issuer", &self.oidc.issuer), ("oidc.jwks_url", &self.oidc.jwks_url)];
+        let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        if let Some((key, _)) = urls.iter().find(|(_, url)| url.as_ref().is_some_and(|url| !is_url(url))) {
+            return Err(wrong(key, "a URL begins with https:// or http://"));
         }
         if self.roles.is_empty() {
             return Err(wrong("roles", "at least one of ingest, router, sinks and query must run"));

@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Conflict,
     /// The server, or something it needs, does not answer.
     Unavailable,
-    /// The token is missing or wrong.
+    /// The token is missing or wrong, or does not permit it.
     Unauthenticated,
 }
 
@@ -51,7 +51,7 @@ impl From<Kind> for Exit {
     fn from(kind: Kind) -> Exit {
         match kind {
             Kind::Invalid | Kind::TooLarge => Exit::Usage,
-            Kind::Unauthenticated => Exit::Unauthenticated,
+            Kind::Unauthenticated | Kind::Forbidden => Exit::Unauthenticated,
             Kind::NotFound => Exit::NotFound,
             Kind::Conflict => Exit::Conflict,
             Kind::Busy | Kind::Unavailable | Kind::Fenced => Exit::Unavailable,

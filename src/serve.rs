@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use ingest::auth::Peer;
 use proto::problem::{Kind, Problem, render};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -62,8 +63,9 @@ pub(crate) async fn listen(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                connections.spawn(serve(stream, router.clone(), limits.clone(), stop.clone()));
+            Ok((stream, address)) => {
+                let peer = Peer(address.ip());
+                connections.spawn(serve((stream, peer), router.clone(), limits.clone(), stop.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -123,16 +125,16 @@ fn request_id(request: &Request) -> String {
 }
 
 fn serve(
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     router: Router,
     limits: Limits,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let router = router.clone();
-        async move {
-            Ok::<_, Infallible>(router.oneshot(request.map(Body::new)).await.unwrap_or_else(|e| match e {}))
-        }
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer);
+        async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|e| match e {})) }
     });
     async move {
         if let Err(error) = stream.set_nodelay(true) {

@@ -2,6 +2,8 @@
 //! generated from the same files sees them.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "grpc/access.rs"]
+mod access;
 mod common;
 
 use std::time::Duration;

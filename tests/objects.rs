@@ -76,13 +76,15 @@ async fn a_new_process_answers_from_object_storage_and_the_log() {
     let found = found_once(&server, &path).await;
     assert_eq!(found, (0..EVENTS).collect());
 
-    assert_eq!(archived_once(&*objects).await, found);
+    assert_eq!(archived_once(&*objects, &dataset).await, found);
 }
 
-/// The numbers of all archived events, once there are enough of them.
-async fn archived_once(objects: &dyn ObjectStore) -> BTreeSet<u64> {
+/// The numbers of all archived events of a dataset, once there are enough of them.
+async fn archived_once(objects: &dyn ObjectStore, dataset: &str) -> BTreeSet<u64> {
+    // What other tests left in the cluster is archived here as well.
+    let folder = format!("processed/green/{dataset}").into();
     let archived = until("every event is archived", async || {
-        let listed: Vec<_> = objects.list(Some(&"processed".into())).try_collect().await.unwrap();
+        let listed: Vec<_> = objects.list(Some(&folder)).try_collect().await.unwrap();
         let mut numbers = Vec::new();
         for object in listed {
             for event in indexer::archive::read_object(objects, &object.location).await.unwrap() {
@@ -139,7 +141,7 @@ async fn roles_are_processes_of_their_own_that_come_and_go() {
     assert_eq!(found_once(&search, &path).await, everything);
     assert!(second.terminate().success());
     let objects = indexer::store::open(&settings).unwrap();
-    assert_eq!(archived_once(&*objects).await, everything);
+    assert_eq!(archived_once(&*objects, &dataset).await, everything);
     assert_eq!(found_once(&search, &path).await, everything);
     for (server, path) in [(&door, format!("{path}/events")), (&search, format!("{path}/dead-letters"))] {
         let answer = server.request(Method::GET, &path).send().await.unwrap();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::access::ADMINISTRATOR;
 use broker::catalog::{Draft, Stream};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::SystemClock;
@@ -80,7 +81,7 @@ impl Local {
     pub(crate) async fn on(log: Arc<dyn Log>, draft: Draft, folder: TempDir) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let catalog = Catalog::open(Arc::clone(&log), Arc::clone(&clock)).await.expect("open the catalog");
-        let stream = catalog.create(draft).await.expect("create the stream");
+        let stream = catalog.create(draft, ADMINISTRATOR).await.expect("create the stream");
         Self { log, catalog, clock, stream, folder, look_every: LOOK_EVERY }
     }
 

@@ -1,5 +1,5 @@
-//! What is defined: streams, their transforms and sinks. The catalog is itself a topic of one
-//! partition, kept for ever and folded in memory.
+//! What is defined: streams, their transforms and sinks; and rows beside them, such as users and what
+//! they may do. The catalog is itself a topic of one partition, kept for ever and folded in memory.
 //!
 //! A writer appends, reads back to its own record and sees whether the fold took it: a definition
 //! is taken only if its `config_version` is the current one plus one, so that of two writers one
@@ -8,8 +8,12 @@
 
 pub mod definition;
 mod fold;
+mod rows;
+#[cfg(test)]
+mod tests;
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,24 +22,47 @@ use tracing::warn;
 use crate::batch::Batch;
 use crate::checkpoint::Place;
 use crate::error::{Error, Kind, Result, ResultExt};
-use crate::log::{Append, Log, Position};
+use crate::log::{Append, Entry, Log, Position};
 use crate::record::Record;
 use crate::time::Clock;
 use crate::topic::{Cleanup, Offset, Partition, Stage, StreamName, Topic, TopicConfig};
 
 pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, TransformVersion};
-pub use fold::{Change, Streams};
+pub use fold::{Change, Changed, Streams};
+pub use rows::{Kept, Row, Rows, Shelf, Slots, Writes};
+
+use fold::Recorded;
 
 const TOPIC: &str = "headwater.catalog";
 const READ_BYTES_MAX: usize = 4 << 20;
+/// How many of the last changes are remembered as taken, for their writers to see.
+const TAKEN_MAX: usize = 1_024;
 
 /// The definitions, kept current by [`Catalog::follow`].
 pub struct Catalog {
     log: Arc<dyn Log>,
     clock: Arc<dyn Clock>,
     place: Place,
-    folded: Mutex<Offset>,
+    folded: Mutex<Folded>,
     streams: watch::Sender<Arc<Streams>>,
+    rows: RwLock<Rows>,
+}
+
+/// How far the topic was folded.
+#[derive(Default)]
+struct Folded {
+    next: Offset,
+    /// The last changes that were taken, by offset.
+    taken: VecDeque<Offset>,
+}
+
+impl Folded {
+    fn take(&mut self, offset: Offset) {
+        if self.taken.len() == TAKEN_MAX {
+            self.taken.pop_front();
+        }
+        self.taken.push_back(offset);
+    }
 }
 
 impl Catalog {
@@ -46,7 +73,7 @@ impl Catalog {
         let config = TopicConfig { partitions: 1, cleanup: Cleanup::Keep };
         log.create(&place.topic, &config).await?;
         let streams = watch::Sender::new(Arc::new(Streams::default()));
-        let catalog = Self { log, clock, place, folded: Mutex::new(Offset(0)), streams };
+        let catalog = Self { log, clock, place, folded: Mutex::default(), streams, rows: RwLock::default() };
         catalog.refresh().await?;
         for stream in catalog.list() {
             catalog.make_topics(&stream).await?;
@@ -62,7 +89,7 @@ impl Catalog {
     /// Keeps folding until `stop`; changes made by other processes show up by it.
     pub async fn follow(&self, stop: CancellationToken) -> Result<()> {
         loop {
-            let folded = *self.folded.lock().await;
+            let folded = self.folded.lock().await.next;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(()),
@@ -76,30 +103,43 @@ impl Catalog {
     pub async fn refresh(&self) -> Result<()> {
         let mut folded = self.folded.lock().await;
         let end = self.log.bounds(&self.place).await?.end;
-        let mut next = *folded;
-        if next >= end {
+        let first = folded.next;
+        if first >= end {
             return Ok(());
         }
         let mut streams = Streams::clone(&self.streams.borrow());
-        while next < end {
-            let from = Position { place: self.place.clone(), offset: next };
+        while folded.next < end {
+            let from = Position { place: self.place.clone(), offset: folded.next };
             let chunk = self.log.read(&from, READ_BYTES_MAX).await?;
             for entry in &chunk.entries {
-                match Change::from_record(&entry.record) {
-                    Ok(change) => streams.fold(change, entry.offset),
-                    Err(error) => warn!(offset = %entry.offset, %error, "skipping unknown catalog record"),
+                if self.fold(&mut streams, entry) {
+                    folded.take(entry.offset);
                 }
             }
-            if chunk.next <= next {
+            if chunk.next <= folded.next {
                 break;
             }
-            next = chunk.next;
+            folded.next = chunk.next;
         }
-        if next > *folded {
-            *folded = next;
+        if folded.next > first {
             self.streams.send_replace(Arc::new(streams));
         }
         Ok(())
+    }
+
+    /// Takes one record in; answers whether it was one that fits.
+    fn fold(&self, streams: &mut Streams, entry: &Entry) -> bool {
+        match Recorded::read(&entry.record) {
+            Ok(Recorded::Change(change)) => streams.fold(change, entry.offset),
+            Ok(Recorded::Rows(writes)) => {
+                let mut rows = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+                rows.fold(writes, entry.offset)
+            }
+            Err(error) => {
+                warn!(offset = %entry.offset, %error, "skipping unknown catalog record");
+                false
+            }
+        }
     }
 
     /// A stream that exists. `NotFound` if it does not, or was deleted.
@@ -127,8 +167,8 @@ impl Catalog {
         self.streams.subscribe()
     }
 
-    /// Defines a new stream and makes its topics. `Conflict` if it exists.
-    pub async fn create(&self, draft: Draft) -> Result<Arc<Stream>> {
+    /// Defines a new stream in the name of a principal, and makes its topics. `Conflict` if it exists.
+    pub async fn create(&self, draft: Draft, by: &str) -> Result<Arc<Stream>> {
         let name = draft.name()?;
         self.refresh().await?;
         let before = self.streams.borrow().get(&name).cloned();
@@ -140,50 +180,103 @@ impl Catalog {
         let now = self.clock.now();
         let create =
             move || Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now);
-        let definition = checked(create).await?;
-        let stream = self.define(definition).await?;
+        let stream = self.define(checked(create).await?, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
     }
 
     /// Changes a stream. A new transform takes effect at a raw offset per partition that the router
     /// records. `Conflict` if somebody else changed the stream first.
-    pub async fn change(&self, name: &StreamName, edit: Edit) -> Result<Arc<Stream>> {
+    pub async fn change(&self, name: &StreamName, edit: Edit, by: &str) -> Result<Arc<Stream>> {
         self.refresh().await?;
         let before = self.get(name)?;
         let now = self.clock.now();
         let definition = checked(move || before.definition.edited(edit, now)).await?;
-        let stream = self.define(definition).await?;
+        let stream = self.define(definition, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
     }
 
     /// Deletes a stream with its topics. The archive's objects stay; the index removes its splits.
-    pub async fn delete(&self, name: &StreamName) -> Result<()> {
+    pub async fn delete(&self, name: &StreamName, by: &str) -> Result<()> {
         self.refresh().await?;
         let before = self.get(name)?;
-        let definition = before.definition.deleted(self.clock.now());
-        self.define(definition).await?;
+        self.define(before.definition.deleted(self.clock.now()), by).await?;
         for stage in Stage::ALL {
             self.log.delete(&before.topic(stage)).await?;
         }
         Ok(())
     }
 
-    /// Appends a definition, reads back to it and sees whether it was taken.
-    async fn define(&self, definition: Definition) -> Result<Arc<Stream>> {
+    async fn define(&self, definition: Definition, by: &str) -> Result<Arc<Stream>> {
+        let definition = Definition { updated_by: Some(by.to_owned()), ..definition };
         let name = definition.name()?;
         let record = Change::Define(Box::new(definition)).to_record(self.clock.now())?;
-        let batch = Batch::of([&record]).expect("one record was pushed");
-        let append = Append { place: self.place.clone(), batch };
+        if !self.is_taken(record).await? {
+            let message = format!("stream {name} was changed by somebody else at the same time");
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        let stream = self.streams.borrow().get(&name).cloned();
+        stream.ok_or_else(|| Error::internal("define a stream: it is not there"))
+    }
+
+    /// A row; none if there is none, or it was taken away.
+    pub fn row<T: Kept>(&self, id: &str) -> Option<Arc<Row<T>>> {
+        T::of(&self.read_rows()).get(id).cloned()
+    }
+
+    /// The version of a row, also of one that was taken away; 0 where there never was one.
+    pub fn version<T: Kept>(&self, id: &str) -> u64 {
+        T::of(&self.read_rows()).version(id)
+    }
+
+    /// The first rows whose ids begin with `prefix`, by id, behind `after`, of those that are wanted.
+    pub fn rows_where<T: Kept>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+        is_wanted: impl Fn(&Row<T>) -> bool,
+    ) -> Vec<Arc<Row<T>>> {
+        // The rows are not held while they are looked at: that may look into others.
+        let rows: Vec<_> = T::of(&self.read_rows()).range(prefix, after).cloned().collect();
+        rows.into_iter().filter(|row| is_wanted(row)).take(limit).collect()
+    }
+
+    fn read_rows(&self) -> RwLockReadGuard<'_, Rows> {
+        self.rows.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes of rows to be made with [`Catalog::write`], in the name of a principal.
+    pub fn writes(&self, by: &str) -> Writes {
+        Writes::new(by, self.clock.now())
+    }
+
+    /// Makes all of the changes, or none and `Conflict` if one of the rows is not at the version any more
+    /// that it was to be changed from.
+    pub async fn write(&self, writes: Writes) -> Result<()> {
+        if self.is_taken(fold::record_of(&writes, self.clock.now())?).await? {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Conflict,
+            format!("{} was changed by somebody else at the same time", writes.name()),
+        ))
+    }
+
+    /// Appends a record, reads back to it and sees whether it was taken.
+    async fn is_taken(&self, record: Record) -> Result<bool> {
+        let append = self.append_of(&record);
         let appended = self.log.append(vec![append]).await?;
         let offset =
             appended.first().ok_or_else(|| Error::internal("append to the catalog: no answer"))?.offset(0);
         self.refresh().await?;
-        let stream = self.streams.borrow().get(&name).cloned();
-        stream.filter(|stream| stream.defined_at == offset).ok_or_else(|| {
-            Error::new(Kind::Conflict, format!("stream {name} was changed by somebody else at the same time"))
-        })
+        Ok(self.folded.lock().await.taken.contains(&offset))
+    }
+
+    fn append_of(&self, record: &Record) -> Append {
+        let batch = Batch::of([record]).expect("one record was pushed");
+        Append { place: self.place.clone(), batch }
     }
 
     async fn make_topics(&self, stream: &Stream) -> Result<()> {
@@ -196,9 +289,7 @@ impl Catalog {
     /// The append that records where a transform version takes effect; the router commits it in
     /// one step with its progress.
     pub fn activation(&self, change: Change) -> Result<Append> {
-        let record: Record = change.to_record(self.clock.now())?;
-        let batch = Batch::of([&record]).expect("one record was pushed");
-        Ok(Append { place: self.place.clone(), batch })
+        Ok(self.append_of(&change.to_record(self.clock.now())?))
     }
 }
 

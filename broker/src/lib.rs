@@ -3,6 +3,8 @@
 //!
 //! This crate names no HTTP server, no search index and no object store.
 
+pub mod access;
+pub mod audit;
 pub mod batch;
 pub mod catalog;
 pub mod checkpoint;
@@ -11,6 +13,7 @@ pub mod error;
 pub mod extract;
 pub mod log;
 pub mod memory;
+pub mod metadata;
 mod packed;
 pub mod partition;
 pub mod record;
@@ -22,6 +25,7 @@ pub mod transform;
 mod varint;
 pub mod worker;
 
+pub use access::{Permission, Principal};
 pub use batch::{Batch, BatchBuilder};
 pub use catalog::Catalog;
 pub use checkpoint::{Checkpoint, Place};

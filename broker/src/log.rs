@@ -191,6 +191,8 @@ impl Group {
     pub const ARCHIVE: Group = Group(Cow::Borrowed("archive"));
     /// The workers from processed to splits.
     pub const INDEX: Group = Group(Cow::Borrowed("index"));
+    /// The worker from the catalog to the audit.
+    pub const AUDIT: Group = Group(Cow::Borrowed("audit"));
 
     /// A group of that name. Names are chosen by this project, not by users.
     pub fn new(name: impl Into<Cow<'static, str>>) -> Self {

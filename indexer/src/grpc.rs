@@ -10,7 +10,7 @@ mod tests;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use broker::{Error, Offset, Origin, Partition, Result, StreamName};
+use broker::{Error, Offset, Origin, Partition, Principal, Result, StreamName};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 use proto::problem::Problem;
@@ -39,10 +39,15 @@ impl Events {
         Self { indexer }
     }
 
-    async fn query_of(&self, filter: Option<v1::Filter>, descending: bool) -> Result<Query> {
+    async fn query_of(
+        &self,
+        caller: &Principal,
+        filter: Option<v1::Filter>,
+        descending: bool,
+    ) -> Result<Query> {
         let filter = filter.ok_or_else(|| Error::invalid("filter", "the filter is missing"))?;
         let name = StreamName::new(&filter.dataset, &filter.version)?;
-        let stream = self.indexer.stream(&name).await?;
+        let stream = self.indexer.stream_for(caller, &name).await?;
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
         let order = if descending { Order::Descending } else { Order::Ascending };
         let v1::Filter { from, to, q, key, .. } = filter;
@@ -50,10 +55,10 @@ impl Events {
         self.indexer.query(stream, &asked)
     }
 
-    async fn page(&self, request: v1::QueryRequest) -> Result<v1::QueryResponse> {
+    async fn page(&self, caller: &Principal, request: v1::QueryRequest) -> Result<v1::QueryResponse> {
         let limit = usize::try_from(request.limit).ok().filter(|limit| *limit > 0);
         let limit = self.indexer.page_limit(limit)?;
-        let query = self.query_of(request.filter, request.descending).await?;
+        let query = self.query_of(caller, request.filter, request.descending).await?;
         let cursor = Some(request.cursor).filter(|cursor| !cursor.is_empty());
         let wanted = query.wanted(cursor.as_deref(), limit)?;
         let wanted = if request.count { wanted.counted() } else { wanted };
@@ -66,15 +71,19 @@ impl Events {
         })
     }
 
-    async fn counted(&self, request: v1::CountRequest) -> Result<v1::CountResponse> {
-        let query = self.query_of(request.filter, false).await?;
+    async fn counted(&self, caller: &Principal, request: v1::CountRequest) -> Result<v1::CountResponse> {
+        let query = self.query_of(caller, request.filter, false).await?;
         let (count, complete_through) = self.indexer.count(&query).await?;
         Ok(v1::CountResponse { count, complete_through_micros: complete_through.micros() })
     }
 
-    async fn histogram_of(&self, request: v1::HistogramRequest) -> Result<v1::HistogramResponse> {
+    async fn histogram_of(
+        &self,
+        caller: &Principal,
+        request: v1::HistogramRequest,
+    ) -> Result<v1::HistogramResponse> {
         let interval = Interval::parse(&request.interval)?;
-        let query = self.query_of(request.filter, false).await?;
+        let query = self.query_of(caller, request.filter, false).await?;
         let (buckets, complete_through) = self.indexer.histogram(&query, interval).await?;
         let bucket = |bucket: Bucket| v1::Bucket { start_micros: bucket.start.micros(), count: bucket.count };
         Ok(v1::HistogramResponse {
@@ -83,8 +92,8 @@ impl Events {
         })
     }
 
-    async fn exported(&self, request: v1::ExportRequest) -> Result<EventStream> {
-        let query = self.query_of(request.filter, request.descending).await?;
+    async fn exported(&self, caller: &Principal, request: v1::ExportRequest) -> Result<EventStream> {
+        let query = self.query_of(caller, request.filter, request.descending).await?;
         let chunks = self.indexer.export::<Messages>(query).await?;
         let events = chunks.map_ok(|chunk| stream::iter(chunk.events.into_iter().map(Ok)));
         Ok(events.try_flatten().map_err(status).boxed())
@@ -94,24 +103,24 @@ impl Events {
 #[tonic::async_trait]
 impl v1::events_server::Events for Events {
     async fn query(&self, request: Request<v1::QueryRequest>) -> Result<Response<v1::QueryResponse>, Status> {
-        self.page(request.into_inner()).await.map(Response::new).map_err(status)
+        self.page(&caller(&request)?, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn count(&self, request: Request<v1::CountRequest>) -> Result<Response<v1::CountResponse>, Status> {
-        self.counted(request.into_inner()).await.map(Response::new).map_err(status)
+        self.counted(&caller(&request)?, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     async fn histogram(
         &self,
         request: Request<v1::HistogramRequest>,
     ) -> Result<Response<v1::HistogramResponse>, Status> {
-        self.histogram_of(request.into_inner()).await.map(Response::new).map_err(status)
+        self.histogram_of(&caller(&request)?, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type ExportStream = EventStream;
 
     async fn export(&self, request: Request<v1::ExportRequest>) -> Result<Response<EventStream>, Status> {
-        self.exported(request.into_inner()).await.map(Response::new).map_err(status)
+        self.exported(&caller(&request)?, request.into_inner()).await.map(Response::new).map_err(status)
     }
 
     type FollowStream = EventStream;
@@ -119,7 +128,7 @@ impl v1::events_server::Events for Events {
     /// The answer carries its frames as an extension, for [`EventsService`] to send as they are; who
     /// calls this directly gets the messages in them.
     async fn follow(&self, request: Request<v1::FollowRequest>) -> Result<Response<EventStream>, Status> {
-        let followed = follow::follow(&self.indexer, request.into_inner()).await;
+        let followed = follow::follow(&self.indexer, &caller(&request)?, request.into_inner()).await;
         let frames = Frames::new(followed.map_err(status)?.boxed());
         let mut response = Response::new(frames.clone().into_messages());
         response.extensions_mut().insert(frames);
@@ -145,6 +154,12 @@ impl Chunk for Messages {
     fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Who calls; the guard in front of every service says so.
+fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let caller = request.extensions().get::<Principal>().cloned();
+    caller.ok_or_else(|| status(Error::internal("nobody checked who calls")))
 }
 
 fn status(error: Error) -> Status {

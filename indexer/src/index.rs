@@ -141,6 +141,9 @@ pub struct Indexer {
 }
 
 impl Indexer {
+    /// The paths whose surface refuses by itself, in the words that its clients know.
+    pub const LEFT_PATHS: [&str; 1] = ["/streams/"];
+
     /// Nothing is read before the first query or the first record.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits } = parts;

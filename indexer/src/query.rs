@@ -15,7 +15,7 @@ mod walk;
 use std::sync::Arc;
 
 use broker::catalog::Stream;
-use broker::{Error, Kind, Result, StreamName, Timestamp};
+use broker::{Error, Kind, Permission, Principal, Result, StreamName, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -75,6 +75,13 @@ pub(crate) struct Page {
 }
 
 impl Indexer {
+    /// A stream whose events a principal may find. `Forbidden` where it may not, whether or not there is
+    /// one.
+    pub(crate) async fn stream_for(&self, caller: &Principal, name: &StreamName) -> Result<Arc<Stream>> {
+        self.catalog.require(caller, name.dataset(), Permission::Read)?;
+        self.stream(name).await
+    }
+
     /// A stream whose events can be found. `NotFound` if there is none, `Conflict` if its index is
     /// off.
     pub(crate) async fn stream(&self, name: &StreamName) -> Result<Arc<Stream>> {

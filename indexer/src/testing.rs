@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use broker::access::ADMINISTRATOR;
 use broker::catalog::{Draft, Stream};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
@@ -49,7 +50,7 @@ impl Bench {
             partitions: Some(3),
             ..Draft::default()
         };
-        let stream = catalog.create(draft).await.unwrap();
+        let stream = catalog.create(draft, ADMINISTRATOR).await.unwrap();
         let folder = directory.path().join("objects");
         std::fs::create_dir_all(&folder).unwrap();
         let objects: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder).unwrap());

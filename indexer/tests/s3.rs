@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use broker::access::ADMINISTRATOR;
 use broker::catalog::Stream;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::log::{Chunk, Entry};
@@ -73,7 +74,7 @@ impl Fixture {
         let log: Arc<dyn Log> = SledLog::open(options, clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let draft = serde_json::from_str(r#"{"dataset":"flights","version":"1"}"#).unwrap();
-        let stream = catalog.create(draft).await.unwrap();
+        let stream = catalog.create(draft, ADMINISTRATOR).await.unwrap();
         Self { settings, store, log, catalog, clock, stream, directory }
     }
 
@@ -288,6 +289,7 @@ async fn a_bucket_that_is_not_there_and_a_server_that_does_not_answer_are_unavai
 /// The numbers that an export holds, in its order.
 async fn exported(indexer: &Arc<Indexer>) -> Vec<u64> {
     let request = http::Request::get("/api/v1/streams/flights/1/events/export");
+    let request = request.extension(broker::Principal::administrator());
     let response = indexer.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
     assert_eq!(response.status(), http::StatusCode::OK);
     let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -326,7 +328,7 @@ async fn two_processes_merge_splits_while_others_publish_and_query() {
         for indexer in [&owner, &reader, &fixture.indexer("last")] {
             assert_eq!(exported(indexer).await, (0..120).collect::<Vec<_>>());
         }
-        fixture.catalog.delete(fixture.stream.name()).await.unwrap();
+        fixture.catalog.delete(fixture.stream.name(), ADMINISTRATOR).await.unwrap();
         while !fixture.names().await.is_empty() {
             tokio::task::yield_now().await;
         }

@@ -1,57 +1,174 @@
-//! The bearer token in front of everything but the paths that are named open.
+//! Who is there: a credential in front of everything but the paths that are named open.
+//!
+//! The configured token is the administrator's; any other bearer is an API key of the catalog or an access
+//! token that was issued for one or for a password. What a principal may do is decided where the request
+//! is understood, by the dataset that it names.
 
+pub(crate) mod attempts;
+pub(crate) mod keys;
+pub mod oidc;
+pub(crate) mod passwords;
+pub(crate) mod tokens;
+
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use broker::access::{Caller, Denial, User};
+use broker::catalog::Row;
+use broker::{Catalog, Clock, Error, Principal, Result, Timestamp};
 use http::HeaderMap;
-use http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use jsonwebtoken::Algorithm;
 use proto::problem::{Kind, Problem};
 use subtle::ConstantTimeEq as _;
 
+use self::attempts::{Attempts, Subject};
+use self::oidc::Issuer;
+use self::tokens::Signer;
 use crate::linger::{is_grpc, linger};
 
-/// The token that callers must present as `Authorization: Bearer TOKEN`.
-#[derive(Clone)]
-pub struct Bearer(Arc<Rules>);
+/// From how many characters on a configured token is not guessed: those that are made have as many.
+const UNGUESSABLE_CHARACTERS: usize = 32;
 
-struct Rules {
-    token: String,
-    open: Vec<String>,
+/// The address that a request came from; the server puts it among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self(Ipv4Addr::UNSPECIFIED.into())
+    }
 }
 
-impl Bearer {
-    /// Everything is closed to who does not present `token`. An empty token opens to nobody.
-    pub fn new(token: String) -> Self {
-        Self(Arc::new(Rules { token, open: Vec::new() }))
+/// Knows who presents what.
+pub struct Credentials {
+    token: String,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    signer: Signer,
+    issuer: Option<Arc<Issuer>>,
+    attempts: Attempts,
+}
+
+/// An access token with its life.
+pub(crate) struct Issued {
+    pub(crate) access_token: String,
+    pub(crate) life: Duration,
+}
+
+impl Credentials {
+    /// `token` is the administrator's; an empty one opens to nobody.
+    pub fn new(token: String, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Self {
+        let (signer, attempts) = (Signer::new(token.clone()), Attempts::default());
+        Self { token, catalog, clock, signer, issuer: None, attempts }
     }
 
-    /// The same, but these paths are open to everybody. One that ends with `/` opens what lies
-    /// below it, any other opens itself alone.
+    /// The same, and tokens of another issuer are taken, too.
     #[must_use]
-    pub fn open(self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        let open = paths.into_iter().map(Into::into).collect();
-        Self(Arc::new(Rules { token: self.0.token.clone(), open }))
+    pub fn with_issuer(self, issuer: Arc<Issuer>) -> Self {
+        Self { issuer: Some(issuer), ..self }
     }
 
-    fn is_open(&self, path: &str) -> bool {
-        self.0.open.iter().any(|open| path == open || (open.ends_with('/') && path.starts_with(open)))
-    }
-
-    fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Who presents a bearer. One that cannot be guessed is looked at however much was wrong before, so
+    /// that a client with a wrong one does not keep out the others behind its address.
+    async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Result<Principal, Denial> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
-        let (Some(only), None) = (presented.next(), presented.next()) else {
-            return false;
+        let (Some(only), None) = (presented.next(), presented.next()) else { return Err(Denial::Missing) };
+        let token = bearer(only.as_bytes())?;
+        let (now, from) = (self.clock.now(), Subject::Address(peer.0));
+        let wait = self.attempts.wait(from, now);
+        let is_looked_at = wait.is_none() || self.token.len() >= UNGUESSABLE_CHARACTERS;
+        if is_looked_at && self.is_token(token) {
+            return Ok(Principal::administrator());
+        }
+        let found = if token.starts_with(keys::PREFIX) {
+            keys::holder(&self.catalog, token, now).map(|(_, user)| Principal::of(&user.value))
+        } else {
+            self.of_token(token, now).await
         };
-        let (scheme, token) = only.as_bytes().split_at(only.len().min(7));
-        scheme.eq_ignore_ascii_case(b"bearer ") && self.is_token(token.trim_ascii())
+        found.map_err(|denial| self.failed(denial, "bearer", (from, wait)))
+    }
+
+    /// Whose access token this is: one of ours, or of the other issuer, which signs with keys of another kind.
+    async fn of_token(&self, token: &[u8], now: Timestamp) -> Result<Principal, Denial> {
+        let header = jsonwebtoken::decode_header(token);
+        match (&self.issuer, header) {
+            (Some(issuer), Ok(header)) if header.alg != Algorithm::HS256 => {
+                issuer.holder(token, &header).await
+            }
+            _ => self.signer.holder(&self.catalog, token, now),
+        }
+    }
+
+    /// An access token for who knows a user's password.
+    pub(crate) async fn log_in(&self, name: &str, password: String, peer: Peer) -> Result<Issued, Login> {
+        let now = self.clock.now();
+        let subjects = [Subject::Address(peer.0), Subject::Principal(name)];
+        let waits = subjects.iter().filter_map(|subject| self.attempts.wait(*subject, now));
+        if let Some(wait) = waits.max() {
+            return Err(self.failed(Denial::TooMany(wait), "password", (subjects[0], None)).into());
+        }
+        // Counted before it is known to be wrong, so that many at once do not get past the limit.
+        subjects.iter().for_each(|subject| self.attempts.count(*subject, now));
+        let user = self.catalog.row::<User>(name).filter(|user| !user.value.is_disabled);
+        let kept = user.as_ref().and_then(|user| user.value.password.clone());
+        let is_right = passwords::is_right(password, kept).await;
+        if !matches!(is_right, Ok(false)) {
+            subjects.iter().for_each(|subject| self.attempts.take_back(*subject));
+        }
+        match user.filter(|_| is_right.as_ref().is_ok_and(|is_right| *is_right)) {
+            Some(user) => Ok(self.issue(&user, None)?),
+            None => {
+                is_right?;
+                count_failure("password");
+                Err(Denial::Wrong("the user is not known, or the password is wrong").into())
+            }
+        }
+    }
+
+    /// An access token for who presents an API key, named by its id or its user.
+    pub(crate) fn exchange(&self, name: &str, key: &str, peer: Peer) -> Result<Issued, Login> {
+        let (now, from) = (self.clock.now(), Subject::Address(peer.0));
+        let wait = self.attempts.wait(from, now);
+        let is_named = |id: &str, user: &str| name == id || name == user || name == format!("hwk.{id}");
+        let found = keys::holder(&self.catalog, key.as_bytes(), now).and_then(|(id, user)| {
+            if is_named(&id, &user.value.name) { Ok((id, user)) } else { Err(keys::UNKNOWN) }
+        });
+        let (id, user) = found.map_err(|denial| self.failed(denial, "client secret", (from, wait)))?;
+        Ok(self.issue(&user, Some(&id))?)
+    }
+
+    fn issue(&self, user: &Row<User>, key: Option<&str>) -> Result<Issued> {
+        let access_token = self.signer.issue(user, key, self.clock.now())?;
+        Ok(Issued { access_token, life: tokens::LIFE })
+    }
+
+    /// Counts a denial where something was wrong.
+    fn failed(
+        &self,
+        denial: Denial,
+        what: &'static str,
+        (from, wait): (Subject<'_>, Option<Duration>),
+    ) -> Denial {
+        match denial {
+            Denial::Missing | Denial::Unsupported | Denial::Expired(_) | Denial::Unavailable(_) => {
+                return denial;
+            }
+            Denial::Wrong(_) => self.attempts.count(from, self.clock.now()),
+            Denial::TooMany(_) => {}
+        }
+        count_failure(what);
+        wait.map_or(denial, Denial::TooMany)
     }
 
     /// Takes a time that depends on what was presented, not on the token.
     fn is_token(&self, presented: &[u8]) -> bool {
-        let token = self.0.token.as_bytes();
+        let token = self.token.as_bytes();
         if token.is_empty() {
             return false;
         }
@@ -63,24 +180,162 @@ impl Bearer {
     }
 }
 
-/// Puts the token in front of every route of `router` and of its fallbacks, those of unknown paths
-/// too, and reads what is left of the bodies that any of them refuses. Routes that are added later
-/// are not covered.
-pub fn layer(router: Router, bearer: Bearer) -> Router {
-    router.layer(from_fn_with_state(bearer, check)).layer(from_fn(linger))
+fn bearer(header: &[u8]) -> Result<&[u8], Denial> {
+    let header = header.trim_ascii();
+    let end = header.iter().position(|c| *c == b' ').unwrap_or(header.len());
+    let (scheme, token) = (&header[..end], header[end..].trim_ascii());
+    match (token, scheme.eq_ignore_ascii_case(b"bearer")) {
+        (b"", _) => Err(Denial::Missing),
+        (_, false) => Err(Denial::Unsupported),
+        (token, true) => Ok(token),
+    }
 }
 
-async fn check(State(bearer): State<Bearer>, request: Request, next: Next) -> Response {
-    if bearer.is_open(request.uri().path()) || bearer.admits(request.headers()) {
+/// Why somebody gets no token.
+#[derive(Debug)]
+pub(crate) enum Login {
+    /// What was presented is not taken.
+    Denied(Denial),
+    /// It could not be looked at.
+    Failed(Error),
+}
+
+impl Login {
+    /// The same, of a field of a request.
+    pub(crate) fn of_field(self, field: &'static str) -> Error {
+        match self {
+            Login::Failed(error) => error,
+            Login::Denied(denial) => {
+                let Problem { kind, message, .. } = denial.problem();
+                let kind = if kind == Kind::Busy { kind } else { Kind::Forbidden };
+                Error::new(kind, message).with_field(field)
+            }
+        }
+    }
+}
+
+impl From<Denial> for Login {
+    fn from(denial: Denial) -> Self {
+        Self::Denied(denial)
+    }
+}
+
+impl From<Error> for Login {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+fn count_failure(what: &'static str) {
+    metrics::counter!("headwater_auth_failures_total", "credential" => what).increment(1);
+}
+
+/// A denial as an answer.
+pub(crate) trait DenialExt {
+    /// As a refusal; its kind tells a client to wait or to present something.
+    fn problem(self) -> Problem;
+
+    /// Sets the headers that go with it.
+    fn finish(self, headers: &mut HeaderMap);
+}
+
+impl DenialExt for Denial {
+    fn problem(self) -> Problem {
+        let (kind, message) = match self {
+            Denial::Missing | Denial::Unsupported => {
+                (Kind::Unauthenticated, "present a token or an API key as authorization: Bearer TOKEN")
+            }
+            Denial::Expired(message) | Denial::Wrong(message) => (Kind::Unauthenticated, message),
+            Denial::TooMany(_) => (Kind::Busy, "too many wrong credentials came from there, wait"),
+            Denial::Unavailable(message) => (Kind::Unavailable, message),
+        };
+        Problem { kind, message: message.to_owned(), field: Some("authorization".to_owned()) }
+    }
+
+    fn finish(self, headers: &mut HeaderMap) {
+        match self {
+            Denial::TooMany(wait) => {
+                let seconds = HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
+                headers.insert(RETRY_AFTER, seconds);
+            }
+            Denial::Unavailable(_) => {}
+            _ => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+        }
+    }
+}
+
+/// Lets nobody in whose credential is not known, but for the paths that are open.
+#[derive(Clone)]
+pub struct Guard {
+    credentials: Arc<Credentials>,
+    open: Arc<[String]>,
+    left: Arc<[String]>,
+}
+
+impl Guard {
+    /// Everything is closed to who presents nothing.
+    pub fn new(credentials: Arc<Credentials>) -> Self {
+        Self { credentials, open: Arc::default(), left: Arc::default() }
+    }
+
+    /// The same, but these paths are open to everybody, too. One that ends with `/` opens what lies
+    /// below it, any other opens itself alone.
+    #[must_use]
+    pub fn open(self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let open = self.open.iter().cloned().chain(paths.into_iter().map(Into::into)).collect();
+        Self { open, ..self }
+    }
+
+    /// The same, but handlers at these paths find a [`Caller`] as an extension of the request and refuse
+    /// by themselves.
+    #[must_use]
+    pub fn leave(self, paths: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let left = self.left.iter().cloned().chain(paths.into_iter().map(Into::into)).collect();
+        Self { left, ..self }
+    }
+}
+
+fn is_among(paths: &[String], path: &str) -> bool {
+    paths.iter().any(|known| path == known || (known.ends_with('/') && path.starts_with(known)))
+}
+
+/// Puts the guard in front of every route of `router` and of its fallbacks, those of unknown paths
+/// too, and reads what is left of the bodies that any of them refuses. Handlers find the [`Principal`]
+/// as an extension of the request. Routes that are added later are not covered.
+pub fn layer(router: Router, guard: Guard) -> Router {
+    router.layer(from_fn_with_state(guard, check)).layer(from_fn(linger))
+}
+
+async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    if is_among(&guard.open, path) {
         return next.run(request).await;
     }
-    let message = "present the token as authorization: Bearer TOKEN".to_owned();
-    let problem = Problem { kind: Kind::Unauthenticated, message, field: Some("authorization".to_owned()) };
-    if is_grpc(request.headers()) {
+    let is_left = is_among(&guard.left, path);
+    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+    let found = guard.credentials.identify(request.headers(), peer).await;
+    if is_left {
+        request.extensions_mut().insert(Caller(found));
+        return next.run(request).await;
+    }
+    match found {
+        Ok(principal) => {
+            request.extensions_mut().insert(principal);
+            next.run(request).await
+        }
+        Err(denial) => refused(request.headers(), denial),
+    }
+}
+
+fn refused(headers: &HeaderMap, denial: Denial) -> Response {
+    let problem = denial.problem();
+    if is_grpc(headers) {
         return problem.into_status().into_http();
     }
     let mut response: Response = problem.into_response();
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    denial.finish(response.headers_mut());
     response
 }
 
@@ -93,16 +348,23 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+    use crate::testing::Doors;
+
+    async fn guard(token: &str) -> Guard {
+        let doors = Doors::open().await;
+        let (catalog, clock) = (doors.ingest.catalog.clone(), doors.ingest.clock.clone());
+        Guard::new(Arc::new(Credentials::new(token.to_owned(), catalog, clock)))
+    }
 
     async fn ask(path: &str, headers: &[(&str, &str)]) -> Response {
         let router =
             Router::new().route("/known", get(|| async { "in" })).route("/healthz", get(|| async {}));
-        let bearer = Bearer::new("s3cret".to_owned()).open(["/healthz", "/grpc.health.v1.Health/"]);
+        let guard = guard("s3cret").await.open(["/healthz", "/grpc.health.v1.Health/"]);
         let mut request = Request::get(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        layer(router, bearer).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+        layer(router, guard).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
     }
 
     #[rstest]
@@ -146,10 +408,14 @@ mod tests {
         assert!(response.extensions().get::<Problem>().is_none());
     }
 
-    #[test]
-    fn an_empty_token_opens_to_nobody() {
+    #[tokio::test]
+    async fn an_empty_token_opens_to_nobody() {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer "));
-        assert!(!Bearer::new(String::new()).admits(&headers));
+        let guard = guard("").await;
+        assert_eq!(guard.credentials.identify(&headers, Peer::default()).await, Err(Denial::Missing));
+        headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
+        let denial = guard.credentials.identify(&headers, Peer::default()).await.unwrap_err();
+        assert!(matches!(denial, Denial::Wrong(_)), "{denial:?}");
     }
 }

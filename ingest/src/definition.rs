@@ -30,6 +30,7 @@ pub(crate) struct Shown<'s> {
     config_version: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
+    updated_by: Option<&'s str>,
     topics: Topics,
 }
 
@@ -61,6 +62,7 @@ impl<'s> Shown<'s> {
             config_version: definition.config_version,
             created_at: definition.created_at,
             updated_at: definition.updated_at,
+            updated_by: definition.updated_by.as_deref(),
             topics: Topics {
                 raw: topic(Stage::Raw),
                 processed: topic(Stage::Processed),

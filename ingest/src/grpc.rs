@@ -5,15 +5,21 @@ mod streams;
 #[cfg(test)]
 mod tests;
 
-use broker::{Error, StreamName};
+use broker::{Error, Principal, StreamName};
 use proto::problem::Problem;
-use tonic::Status;
+use tonic::{Request, Status};
 
 pub use append::AppendDoor;
 pub use streams::StreamsDoor;
 
 fn status(error: Error) -> Status {
     Problem::from(error).into_status()
+}
+
+/// Who calls; the guard in front of every service says so.
+fn caller<T>(request: &Request<T>) -> Result<Principal, Status> {
+    let caller = request.extensions().get::<Principal>().cloned();
+    caller.ok_or_else(|| status(Error::internal("nobody checked who calls")))
 }
 
 fn stream_name(dataset: &str, version: &str) -> Result<StreamName, Status> {

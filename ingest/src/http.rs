@@ -1,15 +1,18 @@
-//! The HTTP doors under `/api/v1/streams`: one file a surface.
+//! The HTTP doors under `/api/v1`: one file a surface.
 //!
 //! Refusals carry a [`Problem`] as an extension; the server renders their bodies, where the id of
 //! the request is known.
 
+mod access;
 mod answer;
 mod dead_letters;
+mod metadata;
 mod prefer;
 mod records;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +22,7 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post, put};
 use broker::{Error, Kind, Result, StreamName};
 use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, StatusCode, Uri};
@@ -39,7 +42,25 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/records", post(records::append))
         .route("/api/v1/streams/{dataset}/{version}/dead-letters", get(dead_letters::list))
         .route("/api/v1/streams/{dataset}/{version}/dead-letters/replay", post(dead_letters::replay))
+        .merge(access_router())
+        .merge(metadata::router())
         .with_state(ingest)
+}
+
+fn access_router() -> Router<Arc<Ingest>> {
+    let user = get(access::show_user).patch(access::change_user).delete(access::delete_user);
+    let tokens = |router: Router<Arc<Ingest>>, path: &str| router.route(path, post(token::issue));
+    token::PATHS
+        .into_iter()
+        .fold(Router::new(), tokens)
+        .route("/api/v1/whoami", get(access::whoami))
+        .route("/api/v1/users", get(access::list_users).post(access::create_user))
+        .route("/api/v1/users/{name}", user)
+        .route("/api/v1/users/{name}/password", put(access::set_password))
+        .route("/api/v1/keys", get(access::list_keys).post(access::create_key))
+        .route("/api/v1/keys/{id}", delete(access::delete_key))
+        .route("/api/v1/grants", get(access::list_grants))
+        .route("/api/v1/grants/{dataset}/{principal}", put(access::set_grant).delete(access::delete_grant))
 }
 
 /// The answer of paths that nothing is at.

@@ -7,6 +7,7 @@
 //!
 //! This crate reads no events back but dead letters; queries are another crate's.
 
+mod access;
 mod admission;
 mod append;
 pub mod auth;
@@ -18,6 +19,7 @@ mod grpc;
 pub mod http;
 mod limits;
 mod linger;
+mod metadata;
 #[cfg(test)]
 mod testing;
 
@@ -31,6 +33,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use admission::Admission;
+use auth::Credentials;
 pub use grpc::{AppendDoor, StreamsDoor};
 pub use limits::Limits;
 
@@ -42,6 +45,8 @@ pub struct Parts {
     pub catalog: Arc<Catalog>,
     /// Where arrival times come from.
     pub clock: Arc<dyn Clock>,
+    /// Who presents what.
+    pub credentials: Arc<Credentials>,
     /// What is taken at most.
     pub limits: Limits,
     /// Ends the calls of `AppendStream`, when the process stops.
@@ -53,6 +58,7 @@ pub struct Ingest {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) credentials: Arc<Credentials>,
     pub(crate) limits: Limits,
     pub(crate) shutdown: CancellationToken,
     pub(crate) admission: Admission,
@@ -63,12 +69,19 @@ pub struct Ingest {
 }
 
 impl Ingest {
+    /// The paths that are for those who have no token yet.
+    pub const OPEN_PATHS: [&str; 4] = ["/api/v1/token", "/token-service/token", "/realms/", "/auth/realms/"];
+
+    /// The paths whose surfaces refuse by themselves, in the words that their clients know.
+    pub const LEFT_PATHS: [&str; 4] =
+        ["/datasets", "/datasets/", "/metadata/datasets", "/metadata/datasets/"];
+
     /// The doors, not yet served.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, limits, shutdown } = parts;
+        let Parts { log, catalog, clock, credentials, limits, shutdown } = parts;
         let admission = Admission::new(limits.in_flight_bytes_max);
         let (turn, replaying) = (AtomicU32::new(0), Mutex::new(()));
-        Arc::new(Self { log, catalog, clock, limits, shutdown, admission, turn, replaying })
+        Arc::new(Self { log, catalog, clock, credentials, limits, shutdown, admission, turn, replaying })
     }
 
     /// The HTTP doors, to be merged with other routers. Errors carry a [`proto::problem::Problem`]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use broker::access::ADMINISTRATOR;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
 use broker::{Append, Batch, Catalog, Entry, Log, Place, Position, Record, Stage, StreamName, Timestamp};
+use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -16,15 +18,18 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::auth::{self, Bearer};
+use crate::auth::{self, Credentials, Guard};
 use crate::{Ingest, Limits, Parts};
 
 /// The instant that the tests' clock shows: 2026-03-01T12:00:00.250Z.
 pub(crate) const NOW: &str = "2026-03-01T12:00:00.250Z";
 
+pub(crate) const TOKEN: &str = "token-of-the-tests";
+
 pub(crate) struct Doors {
     pub(crate) ingest: Arc<Ingest>,
     pub(crate) log: Arc<dyn Log>,
+    pub(crate) clock: Arc<ManualClock>,
     router: Router,
     _folder: TempDir,
 }
@@ -55,12 +60,27 @@ impl Doors {
         let log: Arc<dyn Log> = SledLog::open(SledOptions::at(folder.path()), clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let shutdown = CancellationToken::new();
-        let ingest = Ingest::new(Parts { log: log.clone(), catalog, clock, limits, shutdown });
+        let credentials = Arc::new(Credentials::new(TOKEN.to_owned(), catalog.clone(), clock.clone()));
+        let parts = Parts {
+            log: log.clone(),
+            catalog,
+            clock: clock.clone(),
+            credentials: credentials.clone(),
+            limits,
+            shutdown,
+        };
+        let ingest = Ingest::new(parts);
         let render = |response: Response| async { proto::problem::render(response, "request-1") };
-        // As the server has it, but open to everybody.
-        let router = auth::layer(ingest.router(), Bearer::new(String::new()).open(["/"]));
+        let guard = Guard::new(credentials).open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS);
+        let router = auth::layer(ingest.router(), guard);
         let router = router.layer(axum::middleware::map_response(render));
-        Self { ingest, log, router, _folder: folder }
+        Self { ingest, log, clock, router, _folder: folder }
+    }
+
+    /// A guard over the same catalog.
+    pub(crate) fn guard(&self, token: &str) -> Guard {
+        let (catalog, clock) = (self.ingest.catalog.clone(), self.ingest.clock.clone());
+        Guard::new(Arc::new(Credentials::new(token.to_owned(), catalog, clock)))
     }
 
     /// Defines the stream `flights/1` with these fields more.
@@ -72,7 +92,7 @@ impl Doors {
     /// Defines the stream `flights/1` where the doors' limits may be too small for a definition.
     pub(crate) async fn with_stream_past_the_doors(self) -> Self {
         let draft = serde_json::json!({"dataset": "flights", "version": "1"});
-        self.ingest.catalog.create(serde_json::from_value(draft).unwrap()).await.unwrap();
+        self.ingest.catalog.create(serde_json::from_value(draft).unwrap(), ADMINISTRATOR).await.unwrap();
         self
     }
 
@@ -83,7 +103,10 @@ impl Doors {
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.json);
     }
 
-    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+    /// As the administrator, unless the request says who calls.
+    pub(crate) async fn send(&self, mut request: Request<Body>) -> Answer {
+        let bearer = HeaderValue::from_str(&format!("Bearer {TOKEN}")).unwrap();
+        request.headers_mut().entry(AUTHORIZATION).or_insert(bearer);
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
@@ -134,6 +157,15 @@ impl Doors {
             }
         }
         entries
+    }
+
+    /// What stands in the catalog's topic.
+    pub(crate) async fn catalog_values(&self) -> Vec<String> {
+        let place = Place::new(Catalog::topic(), broker::Partition(0));
+        let from = Position { place, offset: broker::Offset(0) };
+        let entries = self.log.read(&from, 1 << 20).await.unwrap().entries;
+        let text = |entry: Entry| String::from_utf8(entry.record.value.to_vec()).unwrap();
+        entries.into_iter().map(text).collect()
     }
 
     /// The values of `flights/1`'s raw records.

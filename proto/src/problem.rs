@@ -14,6 +14,8 @@ pub enum Kind {
     Invalid,
     /// Present a credential that is known.
     Unauthenticated,
+    /// Ask somebody who may.
+    Forbidden,
     /// Create it first.
     NotFound,
     /// Read again and retry: somebody else was first.
@@ -38,6 +40,7 @@ impl Kind {
         match self {
             Kind::Invalid => "invalid",
             Kind::Unauthenticated => "unauthenticated",
+            Kind::Forbidden => "forbidden",
             Kind::NotFound => "not_found",
             Kind::Conflict => "conflict",
             Kind::TooLarge => "too_large",
@@ -54,6 +57,7 @@ impl Kind {
         match self {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::Conflict => StatusCode::CONFLICT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -68,6 +72,7 @@ impl Kind {
         match self {
             Kind::Invalid => Code::InvalidArgument,
             Kind::Unauthenticated => Code::Unauthenticated,
+            Kind::Forbidden => Code::PermissionDenied,
             Kind::NotFound => Code::NotFound,
             Kind::Conflict => Code::AlreadyExists,
             Kind::TooLarge => Code::OutOfRange,

@@ -14,15 +14,18 @@ use indexer::Indexer;
 use indexer::archive::{Archive, ArchiveSettings, Compression};
 use indexer::store::{ObjectStore, StoreSettings};
 use ingest::Ingest;
+use ingest::auth::Credentials;
+use ingest::auth::oidc::{Issuer, OidcSettings};
 use proto::v1;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
 
-use crate::config::{self, Config, LogKind, Role};
+use crate::config::{self, Config, LogKind, Role, Secret};
 use crate::failure::{Failure, OrFail};
 
+use super::fetch::HttpFetch;
 use super::folder::member;
 
 /// The largest record in Kafka: what a transform may make of an event, with its key and headers.
@@ -33,6 +36,7 @@ pub(super) struct Parts {
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog: Arc<Catalog>,
+    pub(super) credentials: Arc<Credentials>,
     pub(super) indexer: Arc<Indexer>,
     pub(super) archive: ArchiveParts,
     ingest: Arc<Ingest>,
@@ -57,7 +61,7 @@ impl ArchiveParts {
 
 /// Opens the log, the catalog and the object store. `stop` ends what would otherwise go on for ever,
 /// such as a follower's stream.
-pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Parts, Failure> {
+pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken) -> Result<Parts, Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let log = open_log(config, &clock).await?;
     let catalog = Catalog::open(log.clone(), clock.clone()).await.or_fail("open the catalog")?;
@@ -75,14 +79,34 @@ pub(super) async fn open(config: &Config, stop: CancellationToken) -> Result<Par
         shutdown: stop.clone(),
     });
     let limits = ingest_limits(&config.limits);
+    let credentials = Credentials::new(token.expose().to_owned(), catalog.clone(), clock.clone());
+    let credentials = Arc::new(match issuer(&config.oidc, &clock)? {
+        Some(issuer) => credentials.with_issuer(issuer),
+        None => credentials,
+    });
     let ingest = Ingest::new(ingest::Parts {
         log: log.clone(),
         catalog: catalog.clone(),
         clock: clock.clone(),
+        credentials: credentials.clone(),
         limits,
         shutdown: stop,
     });
-    Ok(Parts { log, clock, catalog, indexer, archive, ingest })
+    Ok(Parts { log, clock, catalog, credentials, indexer, archive, ingest })
+}
+
+/// The issuer whose tokens are taken, where one is configured.
+fn issuer(settings: &config::Oidc, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Issuer>>, Failure> {
+    let (Some(issuer), Some(audience)) = (&settings.issuer, &settings.audience) else { return Ok(None) };
+    let settings = OidcSettings {
+        issuer: issuer.clone(),
+        audience: audience.clone(),
+        jwks_url: settings.jwks_url.clone(),
+        name_claim: settings.name_claim.clone(),
+        administrator_role: settings.administrator_role.clone(),
+        leeway: settings.leeway.0,
+    };
+    Ok(Some(Issuer::new(settings, Box::new(HttpFetch::new()?), clock.clone())))
 }
 
 async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Failure> {

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use broker::{Group, Router, Selection, Sink, Stage, Worker};
+use broker::audit::Audit;
+use broker::{Catalog, Group, Router, Selection, Sink, Stage, Worker};
 
 use super::parts::Parts;
 use crate::config::{Config, Role};
@@ -18,7 +19,10 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
     if config.roles.has(Role::Router) {
         let catalog = parts.catalog.clone();
         let router = move || Box::new(Router::new(catalog.clone())) as Box<dyn Sink>;
-        work(supervisor, parts, ("router", Stage::Raw, Group::ROUTER), router);
+        work(supervisor, parts, ("router", of(Stage::Raw), Group::ROUTER), router);
+        let catalog = parts.catalog.clone();
+        let audit = move || Box::new(Audit::new(catalog.clone())) as Box<dyn Sink>;
+        work(supervisor, parts, ("audit", Selection::Topic(Catalog::topic()), Group::AUDIT), audit);
     }
     if config.roles.has(Role::Query) {
         let indexer = parts.indexer.clone();
@@ -26,9 +30,9 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
     }
     if config.roles.has(Role::Sinks) {
         let archive = parts.archive.clone();
-        work(supervisor, parts, ("archive", Stage::Processed, Group::ARCHIVE), move || archive.sink());
+        work(supervisor, parts, ("archive", of(Stage::Processed), Group::ARCHIVE), move || archive.sink());
         let indexer = parts.indexer.clone();
-        work(supervisor, parts, ("index", Stage::Processed, Group::INDEX), move || indexer.sink());
+        work(supervisor, parts, ("index", of(Stage::Processed), Group::INDEX), move || indexer.sink());
         let indexer = parts.indexer.clone();
         supervisor.keep("splits", move |stop| indexer.clone().keep_splits(stop));
     } else if config.roles.has(Role::Query) {
@@ -37,18 +41,24 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
     }
 }
 
+/// Every stream's topic of a stage.
+fn of(stage: Stage) -> Selection {
+    Selection::Stage(stage)
+}
+
 /// Keeps one worker: a new sink and a new reader each time it is opened.
 fn work(
     supervisor: &Supervisor,
     parts: &Parts,
-    (name, stage, group): (&'static str, Stage, Group),
+    (name, selection, group): (&'static str, Selection, Group),
     sink: impl Fn() -> Box<dyn Sink> + Send + 'static,
 ) {
     let (log, clock) = (Arc::clone(&parts.log), Arc::clone(&parts.clock));
     supervisor.keep(name, move |stop| {
-        let (log, clock, group, sink) = (log.clone(), clock.clone(), group.clone(), sink());
+        let (log, clock, sink) = (log.clone(), clock.clone(), sink());
+        let share = (selection.clone(), group.clone());
         async move {
-            let worker = Worker::open(log.as_ref(), (Selection::Stage(stage), group), sink, clock).await?;
+            let worker = Worker::open(log.as_ref(), share, sink, clock).await?;
             worker.run(stop).await
         }
     });

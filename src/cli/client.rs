@@ -9,6 +9,7 @@ use http::{Method, StatusCode};
 use reqwest::{RequestBuilder, Response, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep};
 
@@ -92,6 +93,26 @@ impl Client {
         query: &(impl Serialize + Sync + ?Sized),
     ) -> Result<T, Failure> {
         json(send(self.request(Method::GET, path).query(query)).await?).await
+    }
+
+    /// Every row of a list that is answered in pages, from the `field` of each.
+    pub(super) async fn all(
+        &self,
+        path: &str,
+        field: &str,
+        asked: &[(&str, &str)],
+    ) -> Result<Vec<Value>, Failure> {
+        let (mut rows, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let after_pair = after.as_deref().map(|after| ("after", after));
+            let query: Vec<_> = asked.iter().copied().chain(after_pair).collect();
+            let mut page: Value = self.get(path, &query).await?;
+            rows.extend(page[field].as_array_mut().map(std::mem::take).unwrap_or_default());
+            after = page["next"].as_str().map(str::to_owned);
+            if after.is_none() {
+                return Ok(rows);
+            }
+        }
     }
 
     /// Sends JSON and takes JSON.
@@ -199,6 +220,16 @@ fn refusal(status: StatusCode, body: &[u8]) -> Failure {
         400..=499 => Exit::Usage,
         _ => Exit::Failure,
     };
+    /// The shape of RFC 6749, of the token endpoint.
+    #[derive(Deserialize)]
+    struct OfToken {
+        error: String,
+        error_description: String,
+    }
+    if let Ok(OfToken { error, error_description }) = serde_json::from_slice(body) {
+        let exit = if error == "invalid_grant" { Exit::Unauthenticated } else { exit };
+        return Failure::new(exit, error_description);
+    }
     match serde_json::from_slice::<Body>(body) {
         Ok(Body { error }) => error.into_failure(exit),
         Err(_) => {

@@ -4,8 +4,9 @@
 use std::io::{self, Write};
 
 use indicatif::HumanCount;
+use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::failure::{Exit, Failure};
 
 /// The widest cell of a table; longer ones are cut.
 const CELL_CHARS_MAX: usize = 48;
@@ -18,6 +19,35 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     out.write_all(text.as_bytes())?;
     out.write_all(b"\n")?;
     Ok(out.flush()?)
+}
+
+/// Prints JSON on several lines.
+pub(super) fn json(value: &Value) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|error| Failure::new(Exit::Failure, format!("write JSON: {error}")))?;
+    line(&text)
+}
+
+/// Prints objects: one a line, or some of their fields as a table.
+pub(super) fn rows(rows: &[Value], columns: &[&str], is_ndjson: bool) -> Result<(), Failure> {
+    if is_ndjson {
+        return rows.iter().try_for_each(|row| line(&row.to_string()));
+    }
+    let mut table = Table::new(columns.iter().copied());
+    for row in rows {
+        table.row(columns.iter().map(|column| cell(&row[*column])));
+    }
+    table.print()
+}
+
+/// A value as people write it.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(cell).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
 }
 
 /// Prints a text that ends its own lines.

@@ -114,15 +114,15 @@ impl Streams {
         match self {
             Streams::Create { stream, definition } => {
                 let created = create(&client, &stream, &definition).await?;
-                print_json(&created)
+                output::json(&created)
             }
             Streams::List { format } => list(&client, format).await,
-            Streams::Show { stream } => print_json(&client.get::<Value>(&path(&stream), &()).await?),
+            Streams::Show { stream } => output::json(&client.get::<Value>(&path(&stream), &()).await?),
             Streams::Change { stream, changes, clear, if_version } => {
                 let mut body = changes.body(&show(&client, &stream).await?)?;
                 body.extend(clear.into_iter().map(|field| (field, Value::Null)));
                 insert(&mut body, "config_version", if_version);
-                print_json(&client.call::<Value>(Method::PATCH, &path(&stream), &body).await?)
+                output::json(&client.call::<Value>(Method::PATCH, &path(&stream), &body).await?)
             }
             Streams::Delete { stream } => {
                 send(client.request(Method::DELETE, &path(&stream))).await?;
@@ -243,12 +243,6 @@ fn program(text: &str) -> Result<String, Failure> {
         Some(path) => fs::read_to_string(path).or_fail(format!("read transform {path}")),
         None => Ok(text.to_owned()),
     }
-}
-
-fn print_json(value: &Value) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Failure::new(Exit::Failure, format!("write JSON: {error}")))?;
-    output::line(&text)
 }
 
 fn confidentiality(text: &str) -> Result<Confidentiality, String> {

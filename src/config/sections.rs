@@ -1,6 +1,8 @@
 //! The sections of the configuration, with the default of every key. `docs/configuration.md` says
 //! what each is for.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::values::{Properties, Size, Span};
@@ -50,6 +52,37 @@ pub(crate) struct Objects {
     pub(crate) url: Option<String>,
     /// Handed on to the object store by name, such as `aws_endpoint`.
     pub(crate) options: Properties,
+}
+
+/// Whose tokens are taken beside our own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Oidc {
+    /// The issuer's URL, as its tokens name it.
+    pub(crate) issuer: Option<String>,
+    /// What has to stand in a token's `aud`. Needed with `issuer`.
+    pub(crate) audience: Option<String>,
+    /// Where its keys are; what its discovery document says where it is not given.
+    pub(crate) jwks_url: Option<String>,
+    /// The claim that holds a principal's name.
+    pub(crate) name_claim: String,
+    /// The role that makes an administrator; nothing does where it is not given.
+    pub(crate) administrator_role: Option<String>,
+    /// How far its clock may be from ours.
+    pub(crate) leeway: Span,
+}
+
+impl Default for Oidc {
+    fn default() -> Self {
+        Self {
+            issuer: None,
+            audience: None,
+            jwks_url: None,
+            name_claim: "preferred_username".to_owned(),
+            administrator_role: None,
+            leeway: Span(Duration::from_secs(60)),
+        }
+    }
 }
 
 /// What is taken at the door, at most.

@@ -164,6 +164,9 @@ pub struct Definition {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// The principal that changed it last; none in what was written before there were any.
+    #[serde(default)]
+    pub updated_by: Option<String>,
     /// Whether it was deleted.
     #[serde(default)]
     pub deleted: bool,
@@ -207,6 +210,7 @@ impl Definition {
             incarnation,
             created_at: now,
             updated_at: now,
+            updated_by: None,
             deleted: false,
         };
         definition.check()?;

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::definition::{Definition, Stream};
+use super::rows::Writes;
 use crate::error::{Kind, Result, ResultExt};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -35,10 +37,6 @@ pub enum Change {
 }
 
 impl Change {
-    pub(super) fn from_record(record: &Record) -> Result<Self> {
-        serde_json::from_slice(&record.value).or_error(Kind::Corrupt, "decode catalog record")
-    }
-
     pub(super) fn to_record(&self, now: Timestamp) -> Result<Record> {
         let value = serde_json::to_vec(self).or_error(Kind::Internal, "encode catalog record")?;
         let name = match self {
@@ -47,6 +45,88 @@ impl Change {
         };
         Ok(Record::new(value, now).with_key(name))
     }
+}
+
+/// What a record of the catalog says.
+pub(super) enum Recorded {
+    /// Of a stream: `{"change":…}`.
+    Change(Change),
+    /// Of rows: `{"rows":{…}}`.
+    Rows(Writes),
+}
+
+/// Rows as they are recorded. They are not one of the changes above, whose form takes values apart that
+/// are to stay as they were written.
+#[derive(Serialize, Deserialize)]
+struct OfRows<W> {
+    rows: W,
+}
+
+const OF_ROWS: &[u8] = br#"{"rows":"#;
+
+impl Recorded {
+    pub(super) fn read(record: &Record) -> Result<Self> {
+        let failed = "decode catalog record";
+        if record.value.starts_with(OF_ROWS) {
+            let read: OfRows<Writes> =
+                serde_json::from_slice(&record.value).or_error(Kind::Corrupt, failed)?;
+            return Ok(Recorded::Rows(read.rows));
+        }
+        serde_json::from_slice(&record.value).or_error(Kind::Corrupt, failed).map(Recorded::Change)
+    }
+}
+
+/// Something that a record of the catalog changes, if the record is taken.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// When.
+    pub at: Timestamp,
+    /// The principal; empty in what was written before there were any.
+    pub by: String,
+    /// What kind of thing it is, such as `stream`.
+    pub what: &'static str,
+    /// Which one.
+    pub id: String,
+    /// The version that it comes to; the record is taken if each thing in it was at the one before.
+    pub version: u64,
+    /// What may be shown of it now; none once it is gone.
+    pub now: Option<Map<String, Value>>,
+}
+
+impl Changed {
+    /// What a record changes; nothing where it only says how far a worker is.
+    pub fn of(record: &Record) -> Result<Vec<Self>> {
+        match Recorded::read(record)? {
+            Recorded::Rows(writes) => Ok(writes.changed()),
+            Recorded::Change(Change::Activate { .. }) => Ok(Vec::new()),
+            Recorded::Change(Change::Define(definition)) => {
+                let now = (!definition.deleted).then(|| shown(&definition)).transpose()?;
+                let id = format!("{}/{}", definition.dataset, definition.version);
+                let (at, version) = (definition.updated_at, definition.config_version);
+                let by = definition.updated_by.unwrap_or_default();
+                Ok(vec![Self { at, by, what: "stream", id, version, now }])
+            }
+        }
+    }
+}
+
+/// A definition without its programs, which may be long.
+fn shown(definition: &Definition) -> Result<Map<String, Value>> {
+    let shown = serde_json::to_value(definition).or_error(Kind::Internal, "show a definition")?;
+    let Value::Object(mut fields) = shown else { return Ok(Map::new()) };
+    for name in ["dataset", "version", "config_version", "updated_at", "updated_by", "deleted", "transforms"]
+    {
+        fields.remove(name);
+    }
+    fields.insert("transform_version".to_owned(), definition.latest_transform().version.into());
+    Ok(fields)
+}
+
+/// The record of changes of rows.
+pub(super) fn record_of(writes: &Writes, now: Timestamp) -> Result<Record> {
+    let value =
+        serde_json::to_vec(&OfRows { rows: writes }).or_error(Kind::Internal, "encode catalog rows")?;
+    Ok(Record::new(value, now).with_key(writes.name()))
 }
 
 /// Every stream that was ever defined, deleted ones too.
@@ -64,34 +144,37 @@ impl Streams {
         self.0.values()
     }
 
-    /// Takes one change in, or leaves it out if it lost a race.
-    pub(super) fn fold(&mut self, change: Change, offset: Offset) {
+    /// Takes one change in, or leaves it out if it lost a race. Answers whether it took it.
+    pub(super) fn fold(&mut self, change: Change, offset: Offset) -> bool {
         match change {
             Change::Define(definition) => self.define(*definition, offset),
             Change::Activate { dataset, version, incarnation, transform_version, partition, offset } => {
                 let Ok(name) = StreamName::new(&dataset, &version) else {
-                    return;
+                    return false;
                 };
                 let Some(stream) = self.0.get_mut(&name) else {
-                    return;
+                    return false;
                 };
-                if stream.definition.incarnation == incarnation {
-                    Arc::make_mut(stream).activate(transform_version, partition, offset);
+                if stream.definition.incarnation != incarnation {
+                    return false;
                 }
+                Arc::make_mut(stream).activate(transform_version, partition, offset);
+                true
             }
         }
     }
 
-    fn define(&mut self, definition: Definition, offset: Offset) {
-        let Ok(name) = definition.name() else { return };
+    fn define(&mut self, definition: Definition, offset: Offset) -> bool {
+        let Ok(name) = definition.name() else { return false };
         let before = self.0.get(&name);
         let current = before.map_or(0, |stream| stream.definition.config_version);
         if definition.config_version != current + 1 {
-            return;
+            return false;
         }
         let Ok(stream) = Stream::new(definition, before.map(AsRef::as_ref), offset) else {
-            return;
+            return false;
         };
         self.0.insert(name, Arc::new(stream));
+        true
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::access::ADMINISTRATOR;
 use crate::batch::Batch;
 use crate::catalog::{Draft, Edit};
 use crate::dead_letter::DeadLetter;
@@ -41,7 +42,7 @@ impl Scene {
             ..Draft::default()
         };
         let name = draft.name().unwrap();
-        catalog.create(draft).await.unwrap();
+        catalog.create(draft, ADMINISTRATOR).await.unwrap();
         Self { _folder: folder, log, clock, catalog, name }
     }
 
@@ -77,7 +78,7 @@ impl Scene {
 
     async fn edit(&self, transform: &str) {
         let edit = Edit { transform: Some(Some(transform.to_owned())), ..Edit::default() };
-        self.catalog.change(&self.name, edit).await.unwrap();
+        self.catalog.change(&self.name, edit, ADMINISTRATOR).await.unwrap();
     }
 
     /// Runs a worker until the group has passed everything in raw.

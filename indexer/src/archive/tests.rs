@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::access::ADMINISTRATOR;
 use broker::catalog::{Draft, Edit, Stream};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::log::{Chunk, Entry};
@@ -47,7 +48,7 @@ impl Fixture {
         let clock = Arc::new(ManualClock::at(start()));
         let log = SledLog::open(SledOptions::at(directory.path()), clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
-        let stream = catalog.create(draft()).await.unwrap();
+        let stream = catalog.create(draft(), ADMINISTRATOR).await.unwrap();
         Self { catalog, clock, log, stream, _directory: directory }
     }
 

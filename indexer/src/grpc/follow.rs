@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use broker::catalog::Stream;
-use broker::{Error, Log, Offset, Partition, Place, Position, Result, Stage, StreamName, Timestamp};
+use broker::{
+    Error, Log, Offset, Partition, Permission, Place, Position, Principal, Result, Stage, StreamName,
+    Timestamp,
+};
 use bytes::Bytes;
 use futures::stream::{self, SelectAll};
 use futures::{Stream as Events, StreamExt};
@@ -18,9 +21,11 @@ use crate::query::permit;
 /// Frames of events as they are processed, until the process stops or the stream is deleted.
 pub(super) async fn follow(
     indexer: &Indexer,
+    caller: &Principal,
     request: v1::FollowRequest,
 ) -> Result<impl Events<Item = Result<Bytes>> + Send + use<>> {
     let name = StreamName::new(&request.dataset, &request.version)?;
+    indexer.catalog.require(caller, name.dataset(), Permission::Read)?;
     let stream = match indexer.catalog.get(&name) {
         Ok(stream) => stream,
         Err(_) => {

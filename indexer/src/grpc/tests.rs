@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "what the server supervises is spawned here by hand")]
 
 use broker::Stage;
+use broker::access::ADMINISTRATOR;
 use futures::future::join_all;
 use proto::v1::events_server::Events as _;
 use tokio_util::sync::CancellationToken;
@@ -24,12 +25,19 @@ async fn bench() -> Bench {
     bench
 }
 
+/// A request as the guard hands it on.
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Principal::administrator());
+    request
+}
+
 fn filter() -> Option<v1::Filter> {
     Some(v1::Filter { dataset: "flights".to_owned(), version: "1".to_owned(), ..Default::default() })
 }
 
 fn follow(from: Option<v1::follow_request::From>) -> Request<v1::FollowRequest> {
-    Request::new(v1::FollowRequest { dataset: "flights".to_owned(), version: "1".to_owned(), from })
+    asked(v1::FollowRequest { dataset: "flights".to_owned(), version: "1".to_owned(), from })
 }
 
 fn places(events: &[v1::Event]) -> Vec<(u32, u64)> {
@@ -41,12 +49,12 @@ fn places(events: &[v1::Event]) -> Vec<(u32, u64)> {
 async fn pages_counts_and_exports_agree() {
     let bench = bench().await;
     let service = Events::new(bench.indexer.clone());
-    let count = service.count(Request::new(v1::CountRequest { filter: filter() })).await.unwrap();
+    let count = service.count(asked(v1::CountRequest { filter: filter() })).await.unwrap();
     assert_eq!(count.into_inner().count, 15);
     let mut request = v1::QueryRequest { filter: filter(), limit: 4, ..Default::default() };
     let mut paged = Vec::new();
     loop {
-        let page = service.query(Request::new(request.clone())).await.unwrap().into_inner();
+        let page = service.query(asked(request.clone())).await.unwrap().into_inner();
         assert_eq!(page.count, request.count.then_some(15));
         request.count = !request.count;
         paged.extend(page.events);
@@ -56,7 +64,7 @@ async fn pages_counts_and_exports_agree() {
         request.cursor = page.cursor;
     }
     let request = v1::ExportRequest { filter: filter(), descending: true };
-    let exported = service.export(Request::new(request)).await.unwrap().into_inner();
+    let exported = service.export(asked(request)).await.unwrap().into_inner();
     let mut exported: Vec<v1::Event> = exported.try_collect().await.unwrap();
     exported.reverse();
     assert_eq!(exported, paged);
@@ -69,7 +77,7 @@ async fn pages_counts_and_exports_agree() {
 async fn errors_have_the_codes_of_their_kinds() {
     let bench = bench().await;
     let service = Events::new(bench.indexer.clone());
-    let ask = async |request| service.query(Request::new(request)).await.unwrap_err();
+    let ask = async |request| service.query(asked(request)).await.unwrap_err();
     let missing = ask(v1::QueryRequest { limit: 1, ..Default::default() }).await;
     assert_eq!((missing.code(), missing.message()), (Code::InvalidArgument, "filter: the filter is missing"));
     let large = ask(v1::QueryRequest { filter: filter(), limit: 5, ..Default::default() }).await;
@@ -196,8 +204,9 @@ async fn a_stream_that_is_deleted_ends_its_followers_with_an_error_and_frees_the
     let third = service.follow(follow(None)).await.err().unwrap();
     assert_eq!(third.code(), Code::ResourceExhausted);
     let waiting = join_all(followers.iter_mut().map(StreamExt::next));
-    let (ended, ()) =
-        tokio::join!(waiting, async { bench.catalog.delete(bench.stream.name()).await.unwrap() });
+    let (ended, ()) = tokio::join!(waiting, async {
+        bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap()
+    });
     for event in ended {
         assert_eq!(event.unwrap().unwrap_err().code(), Code::NotFound);
     }
@@ -214,7 +223,8 @@ async fn on_the_wire_followed_events_are_whole_messages_and_an_end() {
     proto::frames::put(&follow(from_start()).into_inner(), &mut request);
     let body = tonic::body::Body::new(http_body_util::Full::new(Bytes::from(request)));
     let request = http::Request::post("/headwater.v1.Events/Follow");
-    let request = request.header("content-type", "application/grpc").body(body).unwrap();
+    let request = request.header("content-type", "application/grpc").extension(Principal::administrator());
+    let request = request.body(body).unwrap();
     let answer = tonic::codegen::Service::call(&mut service, request).await.unwrap();
     assert_eq!(answer.headers()["content-type"], "application/grpc");
     let mut body = answer.into_body();

@@ -4,10 +4,12 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::response::{IntoResponse, Response};
-use broker::{Error, Kind, Result, StreamName};
+use broker::access::{Caller, Denial};
+use broker::{Error, Kind, Permission, Principal, Result, StreamName};
 use chrono::{DateTime, NaiveDate};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{StatusCode, Uri};
@@ -29,6 +31,8 @@ enum Refusal {
     Message(StatusCode, String),
     /// `{"detail": […]}` with 422.
     Fields(Vec<Fault>),
+    /// What was presented is not taken.
+    Denied(Denial),
 }
 
 /// What is wrong with one parameter.
@@ -47,8 +51,8 @@ struct Message {
 }
 
 #[derive(Serialize)]
-struct Detail {
-    detail: Vec<Fault>,
+struct Detail<T> {
+    detail: T,
 }
 
 #[derive(Serialize)]
@@ -67,19 +71,32 @@ struct Wanted {
 
 pub(super) async fn events(
     State(indexer): State<Arc<Indexer>>,
+    Extension(Caller(caller)): Extension<Caller>,
     path: std::result::Result<Path<(String, String)>, PathRejection>,
     uri: Uri,
 ) -> Response {
     let Ok(Path((dataset, version))) = path else {
         return Refusal::Message(StatusCode::NOT_FOUND, "Not Found".to_owned()).into_response();
     };
-    match answer(&indexer, (&dataset, &version), &uri).await {
+    let answered = match caller {
+        Ok(caller) => answer(&indexer, &caller, (&dataset, &version), &uri).await,
+        Err(denial) => Err(Refusal::Denied(denial)),
+    };
+    match answered {
         Ok(body) => written(StatusCode::OK, body),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn answer(indexer: &Indexer, (dataset, version): (&str, &str), uri: &Uri) -> Result<Vec<u8>, Refusal> {
+async fn answer(
+    indexer: &Indexer,
+    caller: &Principal,
+    (dataset, version): (&str, &str),
+    uri: &Uri,
+) -> Result<Vec<u8>, Refusal> {
+    if !indexer.catalog.may(caller, dataset, Permission::Read) {
+        return Err(Refusal::Message(StatusCode::FORBIDDEN, "Forbidden".to_owned()));
+    }
     // The version is looked for before the parameters are read, so 404 goes before 422.
     let stream = match StreamName::new(dataset, version) {
         Ok(name) => indexer.stream(&name).await,
@@ -219,18 +236,38 @@ impl From<Error> for Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let (status, body) = match self {
-            Refusal::Message(status, message) => (status, serde_json::to_vec(&Message { message })),
-            Refusal::Fields(detail) => {
-                (StatusCode::UNPROCESSABLE_ENTITY, serde_json::to_vec(&Detail { detail }))
-            }
-        };
-        let mut response = written(status, body.expect("strings and numbers always become JSON"));
-        if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        match self {
+            Refusal::Message(status, message) => said(status, &Message { message }),
+            Refusal::Fields(detail) => said(StatusCode::UNPROCESSABLE_ENTITY, &Detail { detail }),
+            Refusal::Denied(denial) => denied(denial),
         }
-        response
     }
+}
+
+fn denied(denial: Denial) -> Response {
+    let message = |status, message: &str| said(status, &Message { message: message.to_owned() });
+    let detail = |detail| said(StatusCode::FORBIDDEN, &Detail { detail });
+    match denial {
+        Denial::Missing => detail("Not authenticated"),
+        Denial::Unsupported => detail("Invalid authentication credentials"),
+        Denial::Expired(_) | Denial::Wrong(_) => message(StatusCode::UNAUTHORIZED, "Invalid access token"),
+        Denial::Unavailable(_) => message(StatusCode::SERVICE_UNAVAILABLE, "Server error"),
+        Denial::TooMany(wait) => {
+            let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too many invalid access tokens");
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
+            response
+        }
+    }
+}
+
+fn said(status: StatusCode, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("strings and numbers always become JSON");
+    let mut response = written(status, body);
+    if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
 }
 
 fn written(status: StatusCode, body: Vec<u8>) -> Response {

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::response::{IntoResponse, Response};
-use broker::{Error, Kind, Result, ResultExt, StreamName, Timestamp};
+use broker::{Error, Kind, Principal, Result, ResultExt, StreamName, Timestamp};
 use futures::StreamExt;
 use http::Uri;
 use http::header::{CONTENT_TYPE, HeaderValue};
@@ -58,6 +59,7 @@ struct BucketJson {
 
 pub(super) async fn page(
     State(indexer): State<Arc<Indexer>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
@@ -71,7 +73,7 @@ pub(super) async fn page(
         Some(_) => return Err(Error::invalid("count", "count is true or false").into()),
     };
     let cursor = parameters.remove("cursor");
-    let query = query(&indexer, path, parameters).await?;
+    let query = query(&indexer, (&caller, path), parameters).await?;
     let wanted = query.wanted(cursor.as_deref(), limit)?;
     let wanted = if is_counted { wanted.counted() } else { wanted };
     Ok(answer("application/json", indexer.page(&query, wanted, encoded).await?.into()))
@@ -86,23 +88,25 @@ fn encoded(page: Page) -> Result<Vec<u8>> {
 
 pub(super) async fn count(
     State(indexer): State<Arc<Indexer>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = parameters(&uri, &["from", "to", "q", "key"])?;
-    let query = query(&indexer, path, parameters).await?;
+    let query = query(&indexer, (&caller, path), parameters).await?;
     let (count, complete_through) = indexer.count(&query).await?;
     Ok(answer("application/json", json(0, &CountJson { count, complete_through })?.into()))
 }
 
 pub(super) async fn histogram(
     State(indexer): State<Arc<Indexer>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let mut parameters = parameters(&uri, &["from", "to", "q", "key", "interval"])?;
     let interval = Interval::parse(&parameters.remove("interval").unwrap_or_default())?;
-    let query = query(&indexer, path, parameters).await?;
+    let query = query(&indexer, (&caller, path), parameters).await?;
     let (buckets, complete_through) = indexer.histogram(&query, interval).await?;
     let bytes = buckets.len() * BUCKET_BYTES;
     let buckets = buckets.into_iter().map(|Bucket { start, count }| BucketJson { start, count }).collect();
@@ -113,11 +117,12 @@ pub(super) async fn histogram(
 /// one.
 pub(super) async fn export(
     State(indexer): State<Arc<Indexer>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     let parameters = parameters(&uri, &["from", "to", "q", "key", "order"])?;
-    let query = query(&indexer, path, parameters).await?;
+    let query = query(&indexer, (&caller, path), parameters).await?;
     let chunks = indexer.export::<Lines>(query).await?;
     let bodies = chunks.map(|chunk| chunk.map(|lines| Bytes::from(lines.0)));
     let bodies = bodies.inspect(|body| {
@@ -130,11 +135,11 @@ pub(super) async fn export(
 
 async fn query(
     indexer: &Indexer,
-    path: StreamPath,
+    (caller, path): (&Principal, StreamPath),
     mut parameters: BTreeMap<String, String>,
 ) -> Result<Query> {
     let Path((dataset, version)) = path.map_err(|error| Error::invalid("path", error.body_text()))?;
-    let stream = indexer.stream(&StreamName::new(&dataset, &version)?).await?;
+    let stream = indexer.stream_for(caller, &StreamName::new(&dataset, &version)?).await?;
     let order = match parameters.remove("order").as_deref() {
         None | Some("asc") => Order::Ascending,
         Some("desc") => Order::Descending,

@@ -1,7 +1,8 @@
 //! What each surface answers, by status and body.
 
 use axum::body::{Body, to_bytes};
-use broker::{Kind, Stage};
+use broker::access::{ADMINISTRATOR, Caller, Denial, Grant, User};
+use broker::{Clock as _, Kind, Permission, Principal, Stage};
 use http::{Request, StatusCode};
 use proto::problem::Problem;
 use serde_json::{Value, json};
@@ -14,8 +15,46 @@ const EVENTS: &str = "/api/v1/streams/flights/1/events";
 const OLD: &str = "/streams/flights/1/events";
 
 async fn get(indexer: &std::sync::Arc<Indexer>, uri: &str) -> axum::response::Response {
-    let request = Request::get(uri).body(Body::empty()).unwrap();
-    indexer.router().oneshot(request).await.unwrap()
+    let request = Request::get(uri).extension(Principal::administrator());
+    let request = request.extension(Caller(Ok(Principal::administrator())));
+    indexer.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+}
+
+/// The older surface, asked by somebody.
+async fn old(bench: &Bench, caller: Result<Principal, Denial>) -> (StatusCode, Value) {
+    let request =
+        Request::get(format!("{OLD}?from_date=2001-01-01&to_date=2001-01-01")).extension(Caller(caller));
+    let response = bench.indexer.router().oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+    let status = response.status();
+    (status, serde_json::from_str(&text(response).await).unwrap())
+}
+
+#[tokio::test]
+async fn the_older_surface_denies_in_its_own_words() {
+    let bench = bench().await;
+    let ann = Principal::of(&User::new("ann", bench.clock.now()));
+    let (missing, other) = ("Not authenticated", "Invalid authentication credentials");
+    for (caller, status, body) in [
+        (Err(Denial::Missing), 403, json!({"detail": missing})),
+        (Err(Denial::Unsupported), 403, json!({"detail": other})),
+        (Err(Denial::Wrong("")), 401, json!({"message": "Invalid access token"})),
+        (Err(Denial::Expired("")), 401, json!({"message": "Invalid access token"})),
+        (Err(Denial::Unavailable("")), 503, json!({"message": "Server error"})),
+        (Ok(ann.clone()), 403, json!({"message": "Forbidden"})),
+    ] {
+        let (answered, found) = old(&bench, caller).await;
+        assert_eq!((answered.as_u16(), found), (status, body));
+    }
+    let grant = Grant {
+        dataset: "flights".to_owned(),
+        principal: "ann".to_owned(),
+        is_owner: false,
+        permissions: [Permission::Read].into(),
+    };
+    let mut writes = bench.catalog.writes(ADMINISTRATOR);
+    writes.set(Grant::id_of("flights", "ann"), 0, &grant).unwrap();
+    bench.catalog.write(writes).await.unwrap();
+    assert_eq!(old(&bench, Ok(ann)).await.0, StatusCode::OK);
 }
 
 async fn text(response: axum::response::Response) -> String {

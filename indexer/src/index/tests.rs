@@ -6,6 +6,7 @@ mod removal;
 
 use std::time::Duration;
 
+use broker::access::ADMINISTRATOR;
 use broker::log::Selection;
 use broker::{Checkpoint, Group, Offset, Partition, Record, Router, Stage, Worker};
 use object_store::{ObjectStoreExt, PutMode, path::Path as Location};
@@ -71,7 +72,7 @@ async fn a_tick_looks_at_no_partition_that_has_nothing_to_do() {
     let flushed = driver.sink.flush(&driver.reached).await.unwrap();
     assert_eq!(flushed.through.iter().collect::<Vec<_>>(), [(&places[0], Offset(3))]);
     assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
-    bench.catalog.delete(bench.stream.name()).await.unwrap();
+    bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap();
     let flushed = driver.sink.flush(&driver.reached).await.unwrap();
     assert_eq!(flushed.through.iter().count(), 3, "a change is looked at once");
     assert!(driver.sink.flush(&driver.reached).await.unwrap().through.is_empty());
@@ -295,7 +296,7 @@ async fn a_stream_that_is_made_again_has_none_of_its_earlier_events() {
     bench.append(Stage::Processed, 0, &records(&bench, 0..15)).await;
     driver.step(&bench, BYTES).await.unwrap();
     let name = bench.stream.name().clone();
-    bench.catalog.delete(&name).await.unwrap();
+    bench.catalog.delete(&name, ADMINISTRATOR).await.unwrap();
     let flushed = driver.sink.flush(&driver.reached).await.unwrap();
     assert_eq!(flushed.through, driver.reached, "a stream that is gone holds nobody up");
 
@@ -305,7 +306,7 @@ async fn a_stream_that_is_made_again_has_none_of_its_earlier_events() {
         partitions: Some(3),
         ..Default::default()
     };
-    bench.catalog.create(draft).await.unwrap();
+    bench.catalog.create(draft, ADMINISTRATOR).await.unwrap();
     bench.append(Stage::Processed, 0, &records(&bench, 50..52)).await;
     assert_eq!(values(&bench, &bench.indexer).await, numbers(50..52));
     let place = bench.place(Stage::Processed, 0);
@@ -325,7 +326,7 @@ async fn a_stream_without_an_index_is_passed_over() {
     let name = bench.stream.name().clone();
     let off = broker::catalog::Sinks { archive: true, index: false };
     let edit = broker::catalog::Edit { sinks: Some(off), ..Default::default() };
-    bench.catalog.change(&name, edit).await.unwrap();
+    bench.catalog.change(&name, edit, ADMINISTRATOR).await.unwrap();
     bench.append(Stage::Processed, 0, &records(&bench, 0..15)).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;
     driver.step(&bench, BYTES).await.unwrap();
@@ -334,7 +335,7 @@ async fn a_stream_without_an_index_is_passed_over() {
     assert_eq!(error.kind(), Kind::Conflict);
 
     let edit = broker::catalog::Edit { sinks: Some(Default::default()), ..Default::default() };
-    bench.catalog.change(&name, edit).await.unwrap();
+    bench.catalog.change(&name, edit, ADMINISTRATOR).await.unwrap();
     assert_eq!(values(&bench, &bench.indexer).await, numbers(0..15), "what the log still has is found");
 }
 

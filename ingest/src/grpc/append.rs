@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use broker::catalog::Stream;
-use broker::{Error, Result, StreamName};
+use broker::{Error, Permission, Principal, Result, StreamName};
 use futures::future::{BoxFuture, FutureExt as _};
 use futures::stream::{FuturesOrdered, StreamExt as _};
 use proto::problem::Problem;
@@ -20,7 +20,7 @@ use proto::v1::record_result;
 use proto::v1::{AppendRequest, AppendResponse, Appended, NewRecord, Position, RecordResult};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{status, stream_name};
+use super::{caller, status, stream_name};
 use crate::Ingest;
 use crate::append::{NewEvent, Outcome, Prepared};
 
@@ -45,9 +45,10 @@ type Answers = Pin<Box<dyn futures::Stream<Item = Result<AppendResponse, Status>
 #[tonic::async_trait]
 impl ingest_server::Ingest for AppendDoor {
     async fn append(&self, request: Request<AppendRequest>) -> Result<Response<AppendResponse>, Status> {
+        let caller = caller(&request)?;
         let request = request.into_inner();
         let name = stream_name(&request.dataset, &request.version)?;
-        let batch = start(&self.ingest, &name, request).await.map_err(status)?;
+        let batch = start(&self.ingest, (&caller, &name), request).await.map_err(status)?;
         Ok(Response::new(batch.answer.await.map_err(status)?))
     }
 
@@ -57,14 +58,15 @@ impl ingest_server::Ingest for AppendDoor {
         &self,
         request: Request<Streaming<AppendRequest>>,
     ) -> Result<Response<Answers>, Status> {
-        Ok(Response::new(answers(self.ingest.clone(), request.into_inner())))
+        let caller = caller(&request)?;
+        Ok(Response::new(answers(self.ingest.clone(), caller, request.into_inner())))
     }
 }
 
 /// Answers batch by batch. What refuses a whole batch ends the call, after the answers of the
 /// batches before it; batches after it may have been written if they were sent by then. So does the end
 /// of the process, but what was not read by then is not written.
-fn answers(ingest: Arc<Ingest>, mut requests: Streaming<AppendRequest>) -> Answers {
+fn answers(ingest: Arc<Ingest>, caller: Principal, mut requests: Streaming<AppendRequest>) -> Answers {
     Box::pin(try_stream! {
         let mut in_flight = InFlight::default();
         let mut name = None;
@@ -79,7 +81,7 @@ fn answers(ingest: Arc<Ingest>, mut requests: Streaming<AppendRequest>) -> Answe
                 Some(answer) = in_flight.next() => yield answer.map_err(status)?,
                 () = ingest.shutdown.cancelled(), if end.is_none() => end = Some(Err(stopping())),
                 request = requests.message(), if end.is_none() && has_room => {
-                    match next_batch(&ingest, &mut name, request).await {
+                    match next_batch(&ingest, (&caller, &mut name), request).await {
                         Ok(Some(batch)) => in_flight.push(batch),
                         Ok(None) => end = Some(Ok(())),
                         Err(refusal) => end = Some(Err(refusal)),
@@ -98,7 +100,7 @@ fn stopping() -> Status {
 
 async fn next_batch(
     ingest: &Arc<Ingest>,
-    name: &mut Option<StreamName>,
+    (caller, name): (&Principal, &mut Option<StreamName>),
     request: Result<Option<AppendRequest>, Status>,
 ) -> Result<Option<Batch>, Status> {
     let Some(request) = request? else { return Ok(None) };
@@ -107,7 +109,7 @@ async fn next_batch(
         *name = Some(stream_name(&request.dataset, &request.version)?);
     }
     let name = name.as_ref().expect("the first request sets the name");
-    start(ingest, name, request).await.map(Some).map_err(status)
+    start(ingest, (caller, name), request).await.map(Some).map_err(status)
 }
 
 /// The batches of one call that wait for their answers, in order.
@@ -142,9 +144,14 @@ struct Batch {
     answer: BoxFuture<'static, Result<AppendResponse>>,
 }
 
-/// Checks a batch and hands it to the log, without waiting until it is durable.
-async fn start(ingest: &Arc<Ingest>, name: &StreamName, request: AppendRequest) -> Result<Batch> {
-    let stream = ingest.catalog.get(name)?;
+/// Checks a batch and hands it to the log, without waiting until it is durable. Who may not write any
+/// more while a call is open is refused with its next batch.
+async fn start(
+    ingest: &Arc<Ingest>,
+    (caller, name): (&Principal, &StreamName),
+    request: AppendRequest,
+) -> Result<Batch> {
+    let stream = ingest.stream(caller, name, Permission::Write)?;
     let bytes = request.records.iter().map(|record| record.value.len()).sum();
     let charge = ingest.admission.charge(bytes)?;
     let prepared = if bytes <= INLINE_BYTES_MAX {

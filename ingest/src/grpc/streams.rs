@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use broker::{DeadLetter, Error, catalog};
+use broker::{DeadLetter, Error, Permission, catalog};
 use proto::v1::streams_server;
 use proto::v1::{
     CreateStreamRequest, DeleteStreamRequest, DeleteStreamResponse, GetStreamRequest, ListDeadLettersRequest,
@@ -11,7 +11,7 @@ use proto::v1::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{status, stream_name};
+use super::{caller, status, stream_name};
 use crate::Ingest;
 use crate::dead_letters::LIMIT_DEFAULT;
 use crate::definition::{DEFINITION_BYTES_MAX, Shown, parse};
@@ -26,36 +26,53 @@ impl StreamsDoor {
         Self { ingest }
     }
 
-    fn stream(&self, dataset: &str, version: &str) -> Result<Arc<catalog::Stream>, Status> {
-        self.ingest.catalog.get(&stream_name(dataset, version)?).map_err(status)
+    /// A stream whose dead letters the caller may see and replay.
+    fn stream<T>(
+        &self,
+        request: &Request<T>,
+        (dataset, version): (&str, &str),
+    ) -> Result<Arc<catalog::Stream>, Status> {
+        let (caller, name) = (caller(request)?, stream_name(dataset, version)?);
+        self.ingest.stream(&caller, &name, Permission::Update).map_err(status)
     }
 }
 
 #[tonic::async_trait]
 impl streams_server::Streams for StreamsDoor {
     async fn create(&self, request: Request<CreateStreamRequest>) -> Result<Response<Stream>, Status> {
+        let caller = caller(&request)?;
         let json = request.into_inner().definition_json;
-        let draft = parse(checked("definition_json", &json)?).map_err(status)?;
-        let stream = self.ingest.catalog.create(draft).await.map_err(status)?;
+        let draft: catalog::Draft = parse(checked("definition_json", &json)?).map_err(status)?;
+        let name = draft.name().map_err(status)?;
+        self.ingest.catalog.require(&caller, name.dataset(), Permission::Update).map_err(status)?;
+        let stream = self.ingest.catalog.create(draft, caller.name()).await.map_err(status)?;
         Ok(Response::new(shown(&stream)?))
     }
 
     async fn get(&self, request: Request<GetStreamRequest>) -> Result<Response<Stream>, Status> {
+        let caller = caller(&request)?;
         let GetStreamRequest { dataset, version } = request.into_inner();
-        Ok(Response::new(shown(&*self.stream(&dataset, &version)?)?))
+        let name = stream_name(&dataset, &version)?;
+        let stream = self.ingest.visible_stream(&caller, &name).map_err(status)?;
+        Ok(Response::new(shown(&stream)?))
     }
 
-    async fn list(&self, _: Request<ListStreamsRequest>) -> Result<Response<ListStreamsResponse>, Status> {
-        let streams = self.ingest.catalog.list();
+    async fn list(
+        &self,
+        request: Request<ListStreamsRequest>,
+    ) -> Result<Response<ListStreamsResponse>, Status> {
+        let streams = self.ingest.visible_streams(&caller(&request)?);
         let streams = streams.iter().map(|stream| shown(stream)).collect::<Result<_, _>>()?;
         Ok(Response::new(ListStreamsResponse { streams }))
     }
 
     async fn update(&self, request: Request<UpdateStreamRequest>) -> Result<Response<Stream>, Status> {
+        let caller = caller(&request)?;
         let UpdateStreamRequest { dataset, version, change_json } = request.into_inner();
         let name = stream_name(&dataset, &version)?;
+        self.ingest.stream(&caller, &name, Permission::Update).map_err(status)?;
         let edit = parse(checked("change_json", &change_json)?).map_err(status)?;
-        let stream = self.ingest.catalog.change(&name, edit).await.map_err(status)?;
+        let stream = self.ingest.catalog.change(&name, edit, caller.name()).await.map_err(status)?;
         Ok(Response::new(shown(&stream)?))
     }
 
@@ -63,9 +80,11 @@ impl streams_server::Streams for StreamsDoor {
         &self,
         request: Request<DeleteStreamRequest>,
     ) -> Result<Response<DeleteStreamResponse>, Status> {
+        let caller = caller(&request)?;
         let DeleteStreamRequest { dataset, version } = request.into_inner();
         let name = stream_name(&dataset, &version)?;
-        self.ingest.catalog.delete(&name).await.map_err(status)?;
+        self.ingest.stream(&caller, &name, Permission::Update).map_err(status)?;
+        self.ingest.catalog.delete(&name, caller.name()).await.map_err(status)?;
         Ok(Response::new(DeleteStreamResponse {}))
     }
 
@@ -73,8 +92,9 @@ impl streams_server::Streams for StreamsDoor {
         &self,
         request: Request<ListDeadLettersRequest>,
     ) -> Result<Response<ListDeadLettersResponse>, Status> {
-        let ListDeadLettersRequest { dataset, version, limit, cursor } = request.into_inner();
-        let stream = self.stream(&dataset, &version)?;
+        let ListDeadLettersRequest { dataset, version, .. } = request.get_ref();
+        let stream = self.stream(&request, (dataset, version))?;
+        let ListDeadLettersRequest { limit, cursor, .. } = request.into_inner();
         let limit = if limit == 0 { LIMIT_DEFAULT } else { limit as usize };
         let cursor = (!cursor.is_empty()).then_some(cursor.as_str());
         let page = self.ingest.dead_letters(&stream, limit, cursor).await.map_err(status)?;
@@ -86,8 +106,8 @@ impl streams_server::Streams for StreamsDoor {
         &self,
         request: Request<ReplayDeadLettersRequest>,
     ) -> Result<Response<ReplayDeadLettersResponse>, Status> {
-        let ReplayDeadLettersRequest { dataset, version } = request.into_inner();
-        let stream = self.stream(&dataset, &version)?;
+        let ReplayDeadLettersRequest { dataset, version } = request.get_ref();
+        let stream = self.stream(&request, (dataset, version))?;
         let replayed = self.ingest.replay_dead_letters(&stream).await.map_err(status)?;
         Ok(Response::new(ReplayDeadLettersResponse { replayed }))
     }

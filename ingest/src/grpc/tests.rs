@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use broker::Principal;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use proto::v1::ingest_client::IngestClient;
@@ -11,14 +12,23 @@ use proto::v1::{
     ListDeadLettersRequest, ListStreamsRequest, NewRecord, ReplayDeadLettersRequest, UpdateStreamRequest,
 };
 use serde_json::json;
-use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Code, Request, Status};
 
 use super::AppendDoor;
 use crate::Limits;
 use crate::testing::Doors;
 
-fn client(doors: &Doors) -> IngestClient<IngestServer<AppendDoor>> {
-    IngestClient::new(doors.ingest.grpc_ingest())
+type AsAdministrator<S> = InterceptedService<S, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+fn client(doors: &Doors) -> IngestClient<AsAdministrator<IngestServer<AppendDoor>>> {
+    IngestClient::with_interceptor(doors.ingest.grpc_ingest(), as_administrator)
+}
+
+/// A request as the guard hands it on.
+fn as_administrator(mut request: Request<()>) -> Result<Request<()>, Status> {
+    request.extensions_mut().insert(Principal::administrator());
+    Ok(request)
 }
 
 fn batch(dataset: &str, values: &[&str]) -> AppendRequest {
@@ -131,7 +141,7 @@ async fn the_token_stands_before_grpc_too() {
     let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
     let router =
         axum::Router::new().route_service("/headwater.v1.Ingest/{*method}", doors.ingest.grpc_ingest());
-    let router = crate::auth::layer(router, crate::auth::Bearer::new("s3cret".to_owned()));
+    let router = crate::auth::layer(router, doors.guard("s3cret"));
     let status = IngestClient::new(router.clone()).append(batch("flights", &["{}"])).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     let with_token = |mut request: tonic::Request<()>| {
@@ -146,7 +156,7 @@ async fn the_token_stands_before_grpc_too() {
 #[tokio::test]
 async fn streams_are_administered() {
     let doors = Arc::new(Doors::open().await);
-    let mut client = StreamsClient::new(doors.ingest.grpc_streams());
+    let mut client = StreamsClient::with_interceptor(doors.ingest.grpc_streams(), as_administrator);
     let definition_json = r#"{"dataset":"flights","version":"1","partitions":2}"#.to_owned();
     let created = client.create(CreateStreamRequest { definition_json }).await.unwrap().into_inner();
     assert_eq!((created.partitions, created.config_version), (2, 1));

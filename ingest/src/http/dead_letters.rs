@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use broker::{DeadLetter, Error, Origin, Timestamp};
+use broker::{DeadLetter, Error, Origin, Permission, Principal, Timestamp};
 use http::{StatusCode, Uri};
 use serde::Serialize;
 
@@ -16,10 +17,11 @@ use crate::dead_letters::{LIMIT_DEFAULT, Page};
 
 pub(super) async fn list(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    let stream = ingest.catalog.get(&stream_name(path)?)?;
+    let stream = ingest.stream(&caller, &stream_name(path)?, Permission::Update)?;
     let parameters = parameters(&uri, &["limit", "cursor"])?;
     let limit = match parameters.get("limit") {
         Some(limit) => limit.parse().map_err(|_| Error::invalid("limit", "a limit is a number"))?,
@@ -33,6 +35,7 @@ pub(super) async fn list(
 
 pub(super) async fn replay(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
@@ -41,7 +44,7 @@ pub(super) async fn replay(
         replayed: u64,
     }
     parameters(&uri, &[])?;
-    let stream = ingest.catalog.get(&stream_name(path)?)?;
+    let stream = ingest.stream(&caller, &stream_name(path)?, Permission::Update)?;
     let replayed = ingest.replay_dead_letters(&stream).await?;
     Ok(json(StatusCode::OK, &Replayed { replayed })?)
 }

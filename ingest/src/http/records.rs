@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
-use axum::extract::State;
+use axum::Extension;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use broker::catalog::Stream;
-use broker::{Error, Result};
+use broker::{Error, Permission, Principal, Result};
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
 
@@ -29,13 +29,14 @@ const INLINE_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn append(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    let stream = ingest.catalog.get(&stream_name(path)?)?;
-    let rules = Rules::read(&ingest, &uri, &headers)?;
+    let (head, body) = request.into_parts();
+    let headers = head.headers;
+    let stream = ingest.stream(&caller, &stream_name(path)?, Permission::Write)?;
+    let rules = Rules::read(&ingest, &head.uri, &headers)?;
     let limit = BodyLimit { name: "body_bytes_max", bytes_max: ingest.limits.body_bytes_max };
     let (body, mut charge) = ingest.read_body(&headers, body, limit).await?;
     let is_small = body.len() <= INLINE_BYTES_MAX && rules.coding == Coding::Identity;

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::Response;
 use broker::catalog::{Draft, Edit};
-use broker::{Error, ResultExt as _};
+use broker::{Error, Permission, Principal, ResultExt as _};
 use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
 use serde::Serialize;
@@ -19,13 +20,15 @@ use crate::definition::{DEFINITION_BYTES_MAX, Shown, parse};
 
 pub(super) async fn create(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
     parameters(&uri, &[])?;
     let draft: Draft = read(&ingest, &headers, body).await?;
-    let stream = ingest.catalog.create(draft).await?;
+    ingest.catalog.require(&caller, draft.name()?.dataset(), Permission::Update)?;
+    let stream = ingest.catalog.create(draft, caller.name()).await?;
     let location = format!("/api/v1/streams/{}", stream.name());
     let location =
         HeaderValue::try_from(location).or_error(broker::Kind::Internal, "write the stream's location")?;
@@ -34,55 +37,68 @@ pub(super) async fn create(
     Ok(response)
 }
 
-pub(super) async fn list(State(ingest): State<Arc<Ingest>>, uri: Uri) -> Result<Response, Refusal> {
+pub(super) async fn list(
+    State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
+    uri: Uri,
+) -> Result<Response, Refusal> {
     #[derive(Serialize)]
     struct Answer<'s> {
         streams: Vec<Shown<'s>>,
     }
     parameters(&uri, &[])?;
-    let streams = ingest.catalog.list();
+    let streams = ingest.visible_streams(&caller);
     let streams = streams.iter().map(|stream| Shown::of(stream)).collect();
     Ok(json(StatusCode::OK, &Answer { streams })?)
 }
 
 pub(super) async fn show(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
     parameters(&uri, &[])?;
-    let stream = ingest.catalog.get(&stream_name(path)?)?;
+    let stream = ingest.visible_stream(&caller, &stream_name(path)?)?;
     Ok(json(StatusCode::OK, &Shown::of(&stream))?)
 }
 
 pub(super) async fn change(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    request: Request,
 ) -> Result<Response, Refusal> {
-    parameters(&uri, &[])?;
+    let (head, body) = request.into_parts();
+    parameters(&head.uri, &[])?;
     let name = stream_name(path)?;
-    ingest.catalog.get(&name)?;
-    let edit: Edit = read(&ingest, &headers, body).await?;
-    let stream = ingest.catalog.change(&name, edit).await?;
+    ingest.stream(&caller, &name, Permission::Update)?;
+    let edit: Edit = read(&ingest, &head.headers, body).await?;
+    let stream = ingest.catalog.change(&name, edit, caller.name()).await?;
     Ok(json(StatusCode::OK, &Shown::of(&stream))?)
 }
 
 pub(super) async fn delete(
     State(ingest): State<Arc<Ingest>>,
+    Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<StatusCode, Refusal> {
     parameters(&uri, &[])?;
-    ingest.catalog.delete(&stream_name(path)?).await?;
+    let name = stream_name(path)?;
+    ingest.stream(&caller, &name, Permission::Update)?;
+    ingest.catalog.delete(&name, caller.name()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 const DEFINITION: BodyLimit = BodyLimit { name: "definition_bytes_max", bytes_max: DEFINITION_BYTES_MAX };
 
-async fn read<T: DeserializeOwned>(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<T, Refusal> {
+/// Reads a small JSON body. An error names the field at fault.
+pub(super) async fn read<T: DeserializeOwned>(
+    ingest: &Ingest,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<T, Refusal> {
     if media_type(headers)?.is_some_and(|media_type| media_type != "application/json") {
         return Err(Refusal::unsupported("content-type", "a definition is sent as application/json"));
     }

@@ -75,8 +75,8 @@ async fn a_stream_made_again_writes_beside_its_former_objects() {
     let mut archive = fixture.archive(&store, plain(2 * LINE_BYTES));
     fixture.resume(&mut archive, 0).await;
     assert_eq!(fixture.take(&mut archive, 0, &events(0..5)).await, Offset(4));
-    fixture.catalog.delete(fixture.stream.name()).await.unwrap();
-    fixture.stream = fixture.catalog.create(draft()).await.unwrap();
+    fixture.catalog.delete(fixture.stream.name(), ADMINISTRATOR).await.unwrap();
+    fixture.stream = fixture.catalog.create(draft(), ADMINISTRATOR).await.unwrap();
     // The same sink goes on, and offsets begin anew.
     assert_eq!(fixture.take(&mut archive, 0, &events(0..3)).await, Offset(2));
     assert_eq!(fixture.archived(store.as_ref(), 0).await, [0, 1]);
@@ -86,8 +86,8 @@ async fn a_stream_made_again_writes_beside_its_former_objects() {
 /// The stream is deleted and made again by another process, of which this one's catalog has not heard.
 async fn made_again_elsewhere(fixture: &mut Fixture) {
     let elsewhere = Catalog::open(fixture.log.clone(), fixture.clock.clone()).await.unwrap();
-    elsewhere.delete(fixture.stream.name()).await.unwrap();
-    fixture.stream = elsewhere.create(draft()).await.unwrap();
+    elsewhere.delete(fixture.stream.name(), ADMINISTRATOR).await.unwrap();
+    fixture.stream = elsewhere.create(draft(), ADMINISTRATOR).await.unwrap();
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn a_stream_of_a_catalog_begun_anew_writes_beside_the_objects_of_the_one_t
     let directory = tempfile::tempdir().unwrap();
     fixture.log = SledLog::open(SledOptions::at(directory.path()), fixture.clock.clone()).await.unwrap();
     fixture.catalog = Catalog::open(fixture.log.clone(), fixture.clock.clone()).await.unwrap();
-    fixture.stream = fixture.catalog.create(draft()).await.unwrap();
+    fixture.stream = fixture.catalog.create(draft(), ADMINISTRATOR).await.unwrap();
     let mut archive = fixture.archive(&store, plain(2 * LINE_BYTES));
     fixture.resume(&mut archive, 0).await;
     let others: Vec<_> = (0..3).map(|offset| event(offset, 1)).collect();

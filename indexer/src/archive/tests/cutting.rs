@@ -171,11 +171,11 @@ async fn a_stream_without_archive_or_without_definition_passes_through() {
     assert_eq!(fixture.take(&mut archive, 0, &events(0..2)).await, Offset(0));
     let name = StreamName::new("status", "1").unwrap();
     let edit: Edit = serde_json::from_str(r#"{"sinks":{"archive":false,"index":true}}"#).unwrap();
-    fixture.catalog.change(&name, edit).await.unwrap();
+    fixture.catalog.change(&name, edit, ADMINISTRATOR).await.unwrap();
     // What arrived while it was on is archived, what comes later is not.
     assert_eq!(fixture.take(&mut archive, 0, &events(2..4)).await, Offset(4));
     assert_eq!(fixture.archived(store.as_ref(), 0).await, [0, 1]);
-    fixture.catalog.delete(&name).await.unwrap();
+    fixture.catalog.delete(&name, ADMINISTRATOR).await.unwrap();
     assert_eq!(fixture.take(&mut archive, 0, &events(4..6)).await, Offset(6));
     assert_eq!(fixture.archived(store.as_ref(), 0).await, [0, 1]);
 }

@@ -16,7 +16,7 @@ async fn keep_an_hour(bench: &Bench) {
 async fn keep_an_hour_of(bench: &Bench, index: bool) {
     let retention = Retention { age_seconds: Some(HOUR.as_secs()), partition_bytes: None, index };
     let edit = Edit { retention: Some(retention), ..Edit::default() };
-    bench.catalog.change(bench.stream.name(), edit).await.unwrap();
+    bench.catalog.change(bench.stream.name(), edit, ADMINISTRATOR).await.unwrap();
 }
 
 /// Two hours later five more events come. The first write keeps the last block that was there before
@@ -163,9 +163,9 @@ async fn the_splits_of_a_deleted_stream_are_removed_also_after_a_crash() {
         publish(&bench, &mut driver, 0..3, 5).await;
         let elsewhere = Location::from("index/green/flights/version=2/00000000000000000001-00000-0.split");
         bench.objects.put(&elsewhere, "of a stream that nobody here knows".into()).await.unwrap();
-        bench.catalog.delete(bench.stream.name()).await.unwrap();
+        bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap();
         if changes % 2 == 0 {
-            bench.catalog.create(draft()).await.unwrap();
+            bench.catalog.create(draft(), ADMINISTRATOR).await.unwrap();
         }
         let store = EndsAfter::new(bench.objects.clone(), changes);
         bench.another_on("dying", store, eager()).upkeep().clear_ended().await;
@@ -186,8 +186,8 @@ async fn a_stream_made_again_keeps_its_own_splits_only() {
     publish(&bench, &mut driver, 0..3, 5).await;
     let mut upkeep = bench.indexer.upkeep();
     upkeep.round().await;
-    bench.catalog.delete(bench.stream.name()).await.unwrap();
-    bench.stream = bench.catalog.create(draft()).await.unwrap();
+    bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap();
+    bench.stream = bench.catalog.create(draft(), ADMINISTRATOR).await.unwrap();
     // A worker of the first life was about to publish.
     let late = bench.another("late");
     let name = SplitName { partition: Partition(0), first: Offset(15), merged_end: None };
@@ -225,7 +225,7 @@ async fn a_stream_of_a_catalog_begun_anew_finds_no_splits_of_the_one_that_was_lo
     let options = broker::log::sled::SledOptions::at(bench.directory.path().join("another-log"));
     bench.log = broker::log::sled::SledLog::open(options, bench.clock.clone()).await.unwrap();
     bench.catalog = Catalog::open(bench.log.clone(), bench.clock.clone()).await.unwrap();
-    bench.stream = bench.catalog.create(draft()).await.unwrap();
+    bench.stream = bench.catalog.create(draft(), ADMINISTRATOR).await.unwrap();
     let indexer = bench.another("cache");
     let mut driver = Driver::open(&bench, &indexer).await;
     bench.append(Stage::Processed, 0, &records(&bench, 40..42)).await;

@@ -6,11 +6,12 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::Limits;
-use crate::testing::Doors;
+use crate::testing::{Doors, TOKEN};
 
 /// The head of a request whose body is to have that many bytes.
 fn head(path: &str, length: usize) -> String {
-    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n")
+    let bearer = format!("authorization: Bearer {TOKEN}");
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\n{bearer}\r\ncontent-length: {length}\r\n\r\n")
 }
 
 async fn send(address: SocketAddr, head: &str, body: &[u8]) -> TcpStream {

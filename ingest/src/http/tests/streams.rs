@@ -26,7 +26,7 @@ async fn a_stream_is_created_shown_changed_listed_and_deleted() {
         "timestamp_field": "date", "timestamp_format": "%Y/%m/%d %H:%M", "key": "/origin",
         "transform": null, "transform_version": 1, "transform_activations": {},
         "sinks": {"archive": true, "index": true},
-        "config_version": 1, "created_at": NOW, "updated_at": NOW,
+        "config_version": 1, "created_at": NOW, "updated_at": NOW, "updated_by": "administrator",
         "topics": {
             "raw": "dp.yellow.flights.raw.1.json",
             "processed": "dp.yellow.flights.processed.1.json",
