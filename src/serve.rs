@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use ingest::auth::Peer;
+use ingest::http::shown_path;
 use proto::problem::{Kind, Problem, render};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -106,7 +107,7 @@ async fn measure(State(bytes_max): State<usize>, request: Request, next: Next) -
 
 async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(&request);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), shown_path(request.uri().path()).into_owned());
     let mut response = render(next.run(request).await, &id);
     debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
     if let Ok(id) = HeaderValue::from_str(&id) {

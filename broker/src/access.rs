@@ -5,6 +5,8 @@
 //! of a dataset and an administrator hold them all. Nothing here checks a credential; the doors do, and
 //! hand on a [`Principal`].
 
+pub mod webhook;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;

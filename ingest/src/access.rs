@@ -256,7 +256,7 @@ impl Ingest {
     }
 
     /// Sets a row whatever it was before; of two at the same time one gets `Conflict`.
-    async fn set<T: Kept>(&self, caller: &Principal, id: &str, value: &T) -> Result<Arc<Row<T>>> {
+    pub(crate) async fn set<T: Kept>(&self, caller: &Principal, id: &str, value: &T) -> Result<Arc<Row<T>>> {
         let mut writes = self.catalog.writes(caller.name());
         writes.set(id, self.catalog.version::<T>(id), value)?;
         self.catalog.write(writes).await?;

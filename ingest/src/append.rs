@@ -15,6 +15,8 @@ use broker::{
     Append, Batch, BatchBuilder, Error, Extracted, Kind, Partition, Result, Stage, Timestamp, partition_of,
 };
 
+use futures::future::join_all;
+
 use self::written::Slot;
 pub(crate) use self::written::{OffsetRange, Outcome, Written};
 use crate::Ingest;
@@ -102,6 +104,37 @@ impl Ingest {
         }
         Ok(Written { batches, appended, slots })
     }
+
+    /// Writes what was prepared, each partition by itself, so that it is known which events were written where
+    /// not all of them could be. Durable where it says nothing else.
+    pub(crate) async fn append_each(&self, prepared: Prepared) -> Result<(), Lost> {
+        let Prepared { appends, slots } = prepared;
+        let batches = appends.len();
+        let appended = join_all(appends.into_iter().map(|append| self.log.append(vec![append]))).await;
+        let mut errors: Vec<Option<Error>> = appended.into_iter().map(Result::err).collect();
+        let has_failed = |slot: &Slot| match slot {
+            Slot::Placed { append, .. } => errors[*append].is_some(),
+            Slot::Refused(_) => true,
+        };
+        let failed = slots.iter().enumerate().filter(|(_, slot)| has_failed(slot));
+        let events = failed.map(|(index, _)| index).collect();
+        let is_all = errors.iter().filter(|error| error.is_some()).count() == batches;
+        match errors.iter_mut().find_map(Option::take) {
+            Some(error) => Err(Lost { error, events, is_all }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Events of a request that the log did not take.
+#[derive(Debug)]
+pub(crate) struct Lost {
+    /// Why not, of the first that failed.
+    pub(crate) error: Error,
+    /// Which, by their index in the request.
+    pub(crate) events: Vec<usize>,
+    /// Whether nothing was written.
+    pub(crate) is_all: bool,
 }
 
 /// What was found in an event that can be taken.

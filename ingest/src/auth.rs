@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub mod oidc;
 pub(crate) mod passwords;
 pub(crate) mod tokens;
+pub(crate) mod webhooks;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -5,7 +5,9 @@
 
 mod access;
 mod answer;
+mod collector;
 mod dead_letters;
+mod message;
 mod metadata;
 mod prefer;
 mod records;
@@ -13,6 +15,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod token;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use proto::problem::Problem;
 use serde::Serialize;
 
+pub use self::webhooks::shown_path;
 use crate::Ingest;
 
 /// Room for a small answer.
@@ -44,6 +48,8 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/dead-letters/replay", post(dead_letters::replay))
         .merge(access_router())
         .merge(metadata::router())
+        .merge(webhooks::router())
+        .merge(collector::router())
         .with_state(ingest)
 }
 

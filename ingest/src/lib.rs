@@ -22,6 +22,7 @@ mod linger;
 mod metadata;
 #[cfg(test)]
 mod testing;
+mod webhooks;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -69,12 +70,20 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// The paths that are for those who have no token yet.
-    pub const OPEN_PATHS: [&str; 4] = ["/api/v1/token", "/token-service/token", "/realms/", "/auth/realms/"];
+    /// The paths that ask for no bearer: those who come there have none yet, or another credential.
+    pub const OPEN_PATHS: [&str; 5] =
+        ["/api/v1/token", "/token-service/token", "/realms/", "/auth/realms/", "/webhook/"];
 
     /// The paths whose surfaces refuse by themselves, in the words that their clients know.
-    pub const LEFT_PATHS: [&str; 4] =
-        ["/datasets", "/datasets/", "/metadata/datasets", "/metadata/datasets/"];
+    pub const LEFT_PATHS: [&str; 7] = [
+        "/datasets",
+        "/datasets/",
+        "/metadata/datasets",
+        "/metadata/datasets/",
+        "/event/",
+        "/events/",
+        "/webhooks/",
+    ];
 
     /// The doors, not yet served.
     pub fn new(parts: Parts) -> Arc<Self> {

@@ -53,13 +53,16 @@ impl Ingest {
         Err(conflict(&id))
     }
 
-    /// Whether a new dataset may have this id. One that has streams or grants already is somebody's, and
-    /// would become the caller's.
+    /// Whether a new dataset may have this id. One that has streams, grants or webhook tokens
+    /// already is somebody's, and would become the caller's.
     fn is_free(&self, caller: &Principal, id: &DocumentId) -> bool {
         let is_of = |name: &StreamName| name.dataset() == id.path();
         let is_unused = || {
             let grants = self.catalog.rows_where::<Grant>(&Grant::id_of(id.path(), ""), None, 1, |_| true);
-            grants.is_empty() && !self.catalog.all().iter().any(|stream| is_of(stream.name()))
+            let tokens = self.active_tokens(id.path());
+            grants.is_empty()
+                && tokens.is_empty()
+                && !self.catalog.all().iter().any(|stream| is_of(stream.name()))
         };
         let may = || self.catalog.may(caller, id.path(), Permission::Admin);
         self.catalog.document(id).is_none() && (may() || is_unused())

@@ -54,6 +54,14 @@ impl Doors {
     }
 
     pub(crate) async fn with(limits: Limits) -> Self {
+        Self::appending_to(limits, |log| log).await
+    }
+
+    /// Doors that append to another log than the one that holds the catalog.
+    pub(crate) async fn appending_to(
+        limits: Limits,
+        other: impl FnOnce(Arc<dyn Log>) -> Arc<dyn Log>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now: Timestamp = serde_json::from_value(NOW.into()).unwrap();
         let clock = Arc::new(ManualClock::at(now));
@@ -62,7 +70,7 @@ impl Doors {
         let shutdown = CancellationToken::new();
         let credentials = Arc::new(Credentials::new(TOKEN.to_owned(), catalog.clone(), clock.clone()));
         let parts = Parts {
-            log: log.clone(),
+            log: other(log.clone()),
             catalog,
             clock: clock.clone(),
             credentials: credentials.clone(),

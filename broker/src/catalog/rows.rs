@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use super::fold::Changed;
+use crate::access::webhook::WebhookToken;
 use crate::access::{Grant, Key, User};
 use crate::error::{Kind, Result, ResultExt};
 use crate::metadata::Document;
@@ -33,6 +34,8 @@ pub enum Shelf {
     Grants,
     /// [`Document`]s by level and path.
     Documents,
+    /// [`WebhookToken`]s by dataset and id.
+    WebhookTokens,
 }
 
 impl Shelf {
@@ -43,6 +46,7 @@ impl Shelf {
             Shelf::Keys => "key",
             Shelf::Grants => "grant",
             Shelf::Documents => "document",
+            Shelf::WebhookTokens => "webhook token",
         }
     }
 
@@ -53,6 +57,7 @@ impl Shelf {
             Shelf::Keys => &["user", "label", "expires_at"],
             Shelf::Grants => &["is_owner", "permissions"],
             Shelf::Documents => &[],
+            Shelf::WebhookTokens => &["operation", "expires_at", "is_active"],
         }
     }
 }
@@ -198,6 +203,7 @@ pub struct Rows {
     keys: Slots<Key>,
     grants: Slots<Grant>,
     documents: Slots<Document>,
+    webhook_tokens: Slots<WebhookToken>,
 }
 
 impl Kept for User {
@@ -232,6 +238,14 @@ impl Kept for Document {
     }
 }
 
+impl Kept for WebhookToken {
+    const SHELF: Shelf = Shelf::WebhookTokens;
+
+    fn of(rows: &Rows) -> &Slots<Self> {
+        &rows.webhook_tokens
+    }
+}
+
 impl Rows {
     /// Takes changes in, or leaves them all out if one of them lost a race. Answers whether it took them.
     pub(super) fn fold(&mut self, writes: Writes, offset: Offset) -> bool {
@@ -246,6 +260,7 @@ impl Rows {
                 Shelf::Keys => self.keys.put(write, by, offset),
                 Shelf::Grants => self.grants.put(write, by, offset),
                 Shelf::Documents => self.documents.put(write, by, offset),
+                Shelf::WebhookTokens => self.webhook_tokens.put(write, by, offset),
             }
         }
         true
@@ -257,6 +272,7 @@ impl Rows {
             Shelf::Keys => self.keys.version(id),
             Shelf::Grants => self.grants.version(id),
             Shelf::Documents => self.documents.version(id),
+            Shelf::WebhookTokens => self.webhook_tokens.version(id),
         }
     }
 }

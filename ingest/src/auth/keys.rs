@@ -59,7 +59,8 @@ fn split(presented: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(&rest[..dot]).ok()?, &rest[dot + 1..]))
 }
 
-fn hash(secret: &[u8]) -> String {
+/// SHA-256 in hexadecimal.
+pub(super) fn hash(secret: &[u8]) -> String {
     let digest = Sha256::digest(secret);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -10,7 +10,7 @@ use axum::extract::{RawPathParams, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
-use broker::access::{Caller, Denial};
+use broker::access::Caller;
 use broker::catalog::Row;
 use broker::metadata::{Document, DocumentId, Fields, Level, parse};
 use broker::{Error, Kind, Principal};
@@ -20,9 +20,9 @@ use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 use tower_http::cors::{Any, CorsLayer};
 
+use super::message::denied;
 use super::{Refusal, json, json_of_about};
 use crate::Ingest;
-use crate::auth::DenialExt as _;
 use crate::body::BodyLimit;
 use crate::metadata::DOCUMENT_BYTES_MAX;
 
@@ -289,23 +289,6 @@ fn named(ingest: &Ingest, path: &Names) -> Result<DocumentId, Refused> {
         Named::Root => Level::Dataset,
     };
     Err(Refused::new(StatusCode::NOT_FOUND, format!("{} not found.", level.name())))
-}
-
-/// The answer of a gateway to somebody whom it does not know.
-fn denied(denial: Denial) -> Response {
-    #[derive(Serialize)]
-    struct Message<'a> {
-        message: &'a str,
-    }
-    let (status, message) = match denial {
-        Denial::TooMany(_) => (StatusCode::TOO_MANY_REQUESTS, "Too Many Requests"),
-        Denial::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"),
-        _ => (StatusCode::UNAUTHORIZED, "Unauthorized"),
-    };
-    let response = json(status, &Message { message });
-    let mut response = response.unwrap_or_else(|_| status.into_response());
-    denial.finish(response.headers_mut());
-    response
 }
 
 fn answered(answer: Result<Response, Refused>) -> Response {

@@ -25,7 +25,7 @@ use crate::cut::{Shape, cut};
 /// The key of all records of a request.
 const KEY_HEADER: &str = "headwater-key";
 /// Larger bodies are checked off the runtime's threads.
-const INLINE_BYTES_MAX: usize = 64 << 10;
+pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 
 pub(super) async fn append(
     State(ingest): State<Arc<Ingest>>,

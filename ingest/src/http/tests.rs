@@ -1,7 +1,9 @@
 mod access;
+mod collector;
 mod connections;
 mod dead_letters;
 mod metadata;
 mod records;
 mod streams;
 mod token;
+mod webhook_tokens;
