@@ -9,6 +9,7 @@
 pub mod definition;
 mod fold;
 mod rows;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use crate::topic::{Cleanup, Offset, Partition, Stage, StreamName, Topic, TopicCo
 pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, TransformVersion};
 pub use fold::{Change, Changed, Streams};
 pub use rows::{Kept, Row, Rows, Shelf, Slots, Writes};
+pub use spans::{SinkKind, SinkState, Span, Spans, Unsettled};
 
 use fold::Recorded;
 
@@ -191,10 +193,40 @@ impl Catalog {
         self.refresh().await?;
         let before = self.get(name)?;
         let now = self.clock.now();
-        let definition = checked(move || before.definition.edited(edit, now)).await?;
+        let switches = edit.sinks.as_ref().is_some_and(|sinks| *sinks != before.definition.sinks);
+        let ends = if switches { self.processed_ends(&before).await? } else { Vec::new() };
+        let definition = checked(move || before.edited(edit, (&ends, now))).await?;
         let stream = self.define(definition, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
+    }
+
+    /// The append that records that a worker began a span of a sink in a partition, or ended it.
+    pub fn settlement_of_span(
+        &self,
+        stream: &Stream,
+        (sink, span): (SinkKind, u32),
+        (partition, ended): (Partition, Option<Offset>),
+    ) -> Result<Append> {
+        let Definition { dataset, version, incarnation, .. } = &stream.definition;
+        self.settlement(Change::Settle {
+            dataset: dataset.clone(),
+            version: version.clone(),
+            incarnation: *incarnation,
+            sink,
+            span,
+            partition,
+            ended,
+        })
+    }
+
+    async fn processed_ends(&self, stream: &Stream) -> Result<Vec<Offset>> {
+        let mut ends = Vec::new();
+        for partition in stream.partitions() {
+            let place = Place::new(stream.topic(Stage::Processed), partition);
+            ends.push(self.log.bounds(&place).await?.end);
+        }
+        Ok(ends)
     }
 
     /// Deletes a stream with its topics. The archive's objects stay; the index removes its splits.
@@ -286,9 +318,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// The append that records where a transform version takes effect; the router commits it in
-    /// one step with its progress.
-    pub fn activation(&self, change: Change) -> Result<Append> {
+    /// The append that records what a worker has settled: where a transform version takes effect, or
+    /// a sink's span. The worker commits it in one step with its progress.
+    pub fn settlement(&self, change: Change) -> Result<Append> {
         Ok(self.append_of(&change.to_record(self.clock.now())?))
     }
 }

@@ -36,7 +36,7 @@ pub use log::{Append, Appended, Chunk, Entry, Group, Log, Parcel, Position, Read
 pub use partition::partition_of;
 pub use record::{Origin, Record};
 pub use router::Router;
-pub use sink::{Flushed, Rejection, Sink};
+pub use sink::{Flushed, Rejection, Settled, Sink};
 pub use time::{Clock, Timestamp};
 pub use topic::{Confidentiality, Offset, Partition, Stage, StreamName, Topic, TopicConfig};
 pub use transform::{Outcome, Transform};

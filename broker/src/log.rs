@@ -83,6 +83,9 @@ pub trait Reader: Send {
     /// What the group has committed in this reader's share.
     fn committed(&self) -> &Checkpoint;
 
+    /// Whether a partition is in this reader's share.
+    fn holds(&self, place: &Place) -> bool;
+
     /// Sets where the named partitions are read from next; others stay. Partitions start where the
     /// group has committed, or at the start of the log.
     async fn seek(&mut self, to: &Checkpoint) -> Result<()>;
@@ -99,7 +102,7 @@ pub trait Reader: Send {
         Ok(chunks.into_iter().map(Parcel::from).collect())
     }
 
-    /// Records progress and appends `outputs`, all or nothing and durable when it returns.
+    /// Records progress, which may go back, and appends `outputs`, all or nothing and durable when it returns.
     /// `Fenced`, with nothing written, once the share has changed hands.
     async fn commit(&mut self, upto: &Checkpoint, outputs: Vec<Append>) -> Result<()>;
 }

@@ -163,7 +163,7 @@ impl Router {
         let mut appends = Vec::new();
         for activation in self.activations.iter_mut().filter(|activation| !activation.is_staged) {
             activation.is_staged = true;
-            appends.push(self.catalog.activation(activation.change())?);
+            appends.push(self.catalog.settlement(activation.change())?);
         }
         Ok(appends)
     }

@@ -30,6 +30,18 @@ pub trait Sink: Send {
     /// partitions of which not everything was through yet; in the first call also every other one
     /// that the group has committed.
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed>;
+
+    /// Partitions in which something is to be settled though no record of them may come, such as a sink
+    /// of a stream that was switched on or off. Called before every flush: cheap where there are none.
+    fn unsettled(&mut self) -> Vec<Place> {
+        Vec::new()
+    }
+
+    /// Settles what it can of those partitions that this worker holds; `at` is the next offset that would
+    /// be written of each. Called before every flush while there are any.
+    async fn settle(&mut self, _at: &Checkpoint) -> Result<Settled> {
+        Ok(Settled::default())
+    }
 }
 
 /// Up to this many bytes are decoded at once, larger parcels off the runtime.
@@ -50,6 +62,16 @@ pub struct Flushed {
     /// Everything before this is durable in the sink's output, or needs none.
     pub through: Checkpoint,
     /// What must be appended in one step with the progress to `through`.
+    pub appends: Vec<Append>,
+}
+
+/// What was settled in partitions.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Where partitions are read from next, which may be further back. It becomes their progress, and
+    /// they are resumed anew.
+    pub rewind: Checkpoint,
+    /// What must be appended in one step with that.
     pub appends: Vec<Append>,
 }
 

@@ -1,4 +1,4 @@
-//! The one loop: `subscribe → resume → seek → loop { next → write → flush → commit }`.
+//! The one loop: `subscribe → resume → seek → loop { next → write → settle → flush → commit }`.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, Place};
 use crate::dead_letter::DeadLetter;
 use crate::error::Result;
 use crate::log::{Append, Group, Log, Parcel, Reader, Selection};
-use crate::sink::{Rejection, Sink};
+use crate::sink::{Rejection, Settled, Sink};
 use crate::time::Clock;
 use crate::topic::Offset;
 
@@ -68,13 +68,14 @@ impl Worker {
         loop {
             let parcels = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.settle().await,
+                () = stop.cancelled() => return self.flush().await,
                 parcels = self.reader.next_parcels(self.next_bytes) => parcels?,
                 _ = tick.tick() => Vec::new(),
             };
             let parcels = self.resume_new(parcels).await?;
             self.take(parcels).await?;
             self.settle().await?;
+            self.flush().await?;
         }
     }
 
@@ -113,8 +114,34 @@ impl Worker {
         Ok(())
     }
 
-    /// Flushes the sink and records progress, its appends and the dead letters as one step.
+    /// Lets the sink settle what is to be settled in the partitions of this worker's share, and records
+    /// that in one step with where they are read from next.
     async fn settle(&mut self) -> Result<()> {
+        let held = self.sink.unsettled().into_iter().filter(|place| self.reader.holds(place));
+        let at: Checkpoint = held.map(|place| (place.clone(), self.position(&place))).collect();
+        if at.is_empty() {
+            return Ok(());
+        }
+        let Settled { rewind, appends } = self.sink.settle(&at).await?;
+        if rewind.is_empty() && appends.is_empty() {
+            return Ok(());
+        }
+        self.reader.seek(&rewind).await?;
+        self.reader.commit(&rewind, appends).await?;
+        self.reached.merge(&rewind);
+        self.resumed.retain(|place| rewind.get(place).is_none());
+        self.dead.retain(|rejection| rewind.get(&rejection.place).is_none());
+        Ok(())
+    }
+
+    /// The next offset of a partition that would be written.
+    fn position(&self, place: &Place) -> Offset {
+        let known = self.reached.get(place).or_else(|| self.reader.committed().get(place));
+        known.unwrap_or_default()
+    }
+
+    /// Flushes the sink and records progress, its appends and the dead letters as one step.
+    async fn flush(&mut self) -> Result<()> {
         let flushed = self.sink.flush(&self.reached).await?;
         let progress = flushed.through.changes_since(self.reader.committed());
         let settled = |rejection: &Rejection| {

@@ -22,14 +22,15 @@ mod staged;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use broker::catalog::Stream;
+use broker::catalog::{SinkKind, Stream, Unsettled};
 use broker::log::{Chunk, Parcel};
 use broker::{
-    Catalog, Checkpoint, Clock, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage,
+    Catalog, Checkpoint, Clock, Error, Flushed, Kind, Offset, Place, Rejection, Result, Settled, Sink,
     StreamName, Timestamp,
 };
 use futures::future::BoxFuture;
@@ -37,10 +38,12 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 
-use lane::{Cutting, Lane, Settled};
+use lane::{Cutting, Lane, Placed};
 pub use object::Compression;
 use put::{Objects, blocking};
 pub use read::{ArchivedEvent, ArchivedObject, count, objects, read_object};
+
+use crate::switches::{self, Switches};
 
 /// How many objects are compressed and put at the same time.
 const PUTS_MAX: usize = 4;
@@ -85,6 +88,7 @@ pub struct Archive {
     clock: Arc<dyn Clock>,
     cutting: Cutting,
     lanes: Lanes,
+    switches: Switches,
 }
 
 type Lanes = BTreeMap<Place, Lane>;
@@ -100,13 +104,13 @@ impl Archive {
         let settings = Arc::new(settings);
         let objects = Objects::new(objects, Arc::clone(&settings));
         let cutting = Cutting { settings, encoders: Arc::new(Semaphore::new(ENCODERS_MAX)) };
-        Self { objects, catalog, clock, cutting, lanes: BTreeMap::new() }
+        let switches = Switches::new(&catalog, SinkKind::Archive);
+        Self { objects, catalog, clock, cutting, lanes: BTreeMap::new(), switches }
     }
 
     /// The stream whose processed topic this is, as the catalog knows it; none once it is deleted.
     fn stream(&self, place: &Place) -> Option<Arc<Stream>> {
-        let stream = self.catalog.get(place.topic.stream()?).ok()?;
-        (stream.topic(Stage::Processed) == place.topic).then_some(stream)
+        switches::stream(&self.catalog, place)
     }
 
     /// The parcel's stream. The catalog is read to its end first where the parcel contradicts it:
@@ -148,11 +152,22 @@ impl Archive {
         }
     }
 
+    /// Where progress waits for a span to be settled that ends: what is passed over behind its end must not
+    /// be taken for a part of it by who settles it after a crash.
+    fn barrier(&self, place: &Place, lane: &Lane) -> Offset {
+        let unsettled = |stream: Arc<Stream>| stream.unsettled(SinkKind::Archive, place.partition);
+        let ending = lane.known_limit().filter(|(span, _)| {
+            let unsettled = self.stream(place).and_then(unsettled);
+            matches!(unsettled, Some(Unsettled::End { span: ending, .. }) if ending == *span)
+        });
+        ending.map_or(Offset(u64::MAX), |(_, limit)| limit)
+    }
+
     fn through(&self, upto: &Checkpoint) -> Checkpoint {
         let through = upto.iter().map(|(place, reached)| {
             let through = match self.lanes.get(place) {
                 None => reached,
-                Some(lane) if lane.is_empty() => lane.floor().max(reached),
+                Some(lane) if lane.is_empty() => lane.floor().max(reached.min(self.barrier(place, lane))),
                 Some(lane) => lane.floor(),
             };
             (place.clone(), through)
@@ -214,6 +229,32 @@ impl Sink for Archive {
         stream::iter(puts).buffer_unordered(PUTS_MAX).try_collect::<()>().await?;
         Ok(Flushed { through: self.through(upto), appends: Vec::new() })
     }
+
+    fn unsettled(&mut self) -> Vec<Place> {
+        self.switches.places()
+    }
+
+    async fn settle(&mut self, at: &Checkpoint) -> Result<Settled> {
+        let lanes = &mut self.lanes;
+        let end = |place: &Place, span: (u32, Offset), position| end(lanes.get_mut(place), span, position);
+        let settled = self.switches.settle(at, end).await?;
+        // What was staged of them is read again.
+        settled.rewind.iter().for_each(|(place, _)| drop(self.lanes.remove(place)));
+        Ok(settled)
+    }
+}
+
+/// Where a span that was switched off ended, once everything of it is in objects. Closes what is open.
+fn end(lane: Option<&mut Lane>, span: (u32, Offset), position: Offset) -> Option<Offset> {
+    let Some(lane) = lane else {
+        return (position >= span.1).then_some(position);
+    };
+    let limit = lane.limit(span);
+    if position < limit {
+        return None;
+    }
+    lane.close();
+    lane.is_empty().then(|| limit.max(lane.floor()))
 }
 
 /// Stages a parcel of a stream; one of a stream that is gone is dropped. Blocks.
@@ -227,7 +268,6 @@ fn stage(
         lanes.remove(&parcel.place);
         return Ok(());
     };
-    let is_archived = stream.definition.sinks.archive;
     let life = stream.definition.incarnation;
     let lane = lanes.get(&parcel.place);
     let is_other_life = lane.is_some_and(|lane| lane.incarnation() != life);
@@ -236,15 +276,24 @@ fn stage(
         return Err(began_anew(stream.name()));
     }
     if is_other_life || lane.is_none() {
-        let lane = Lane::new(parcel.place.partition, stream, Offset(0), &cutting.settings);
+        let lane = Lane::new(parcel.place.partition, Arc::clone(&stream), Offset(0), &cutting.settings);
         lanes.insert(parcel.place.clone(), lane);
     }
     let lane = lanes.get_mut(&parcel.place).expect("it was there or was inserted");
-    if !is_archived {
-        lane.close();
-        return Ok(());
+    let admitted = lane.admitted(&stream);
+    let is_whole = |range: &Range<Offset>| {
+        parcel.first().is_some_and(|first| range.start <= first && parcel.next <= range.end)
+    };
+    if admitted.iter().any(is_whole) {
+        return parcel.view_each(|offset, event| lane.push((offset, &event), now, cutting));
     }
-    parcel.view_each(|offset, event| lane.push((offset, &event), now, cutting))
+    parcel.view_each(|offset, event| {
+        if admitted.iter().any(|range| range.contains(&offset)) {
+            return lane.push((offset, &event), now, cutting);
+        }
+        lane.close();
+        Ok(())
+    })
 }
 
 /// The error that makes the worker resume.
@@ -263,8 +312,8 @@ async fn put_closed(lane: &mut Lane, objects: &Objects, cutting: &Cutting) -> Re
             _ => error,
         })?;
         match put {
-            Settled::Put(end) => lane.pass(end),
-            Settled::Adopted(end, ours) => {
+            Placed::Put(end) => lane.pass(end),
+            Placed::Adopted(end, ours) => {
                 let (mut taken, cutting) = (lane.take(&cutting.settings), cutting.clone());
                 let cut = move || taken.cut_anew(end, &ours, &cutting).map(|()| taken);
                 *lane = blocking(cut).await?;

@@ -7,6 +7,7 @@
 //! Everything here is a pure function of the log's processed topics. Nothing but published splits
 //! outlives the process: the live part is read again from the log past the last split.
 
+mod admission;
 mod cover;
 mod listing;
 mod live;
@@ -190,11 +191,13 @@ impl Indexer {
         let incarnation = stream.definition.incarnation;
         let mut streams = lock(&self.streams);
         let known = streams.get(stream.name()).filter(|index| index.incarnation() == incarnation);
-        if let Some(index) = known {
-            return Arc::clone(index);
-        }
-        let index = Arc::new(StreamIndex::new(stream, Arc::clone(&self.staged_bytes)));
-        streams.insert(stream.name().clone(), Arc::clone(&index));
+        let index = known.cloned().unwrap_or_else(|| {
+            let index = Arc::new(StreamIndex::new(stream, Arc::clone(&self.staged_bytes)));
+            streams.insert(stream.name().clone(), Arc::clone(&index));
+            index
+        });
+        drop(streams);
+        index.follow(stream);
         index
     }
 

@@ -9,6 +9,7 @@ mod line;
 mod query;
 mod split;
 pub mod store;
+mod switches;
 #[cfg(test)]
 mod testing;
 

@@ -14,7 +14,7 @@ mod walk;
 
 use std::sync::Arc;
 
-use broker::catalog::Stream;
+use broker::catalog::{SinkKind, Stream};
 use broker::{Error, Kind, Permission, Principal, Result, StreamName, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -82,8 +82,8 @@ impl Indexer {
         self.stream(name).await
     }
 
-    /// A stream whose events can be found. `NotFound` if there is none, `Conflict` if its index is
-    /// off.
+    /// A stream whose events can be found, those of the times when its index was on. `NotFound` if there
+    /// is none, `Conflict` if its index was never on.
     pub(crate) async fn stream(&self, name: &StreamName) -> Result<Arc<Stream>> {
         let known = self.catalog.get(name);
         let stream = match known {
@@ -93,7 +93,7 @@ impl Indexer {
             }
             known => known?,
         };
-        if stream.definition.sinks.index {
+        if !stream.definition.spans.of(SinkKind::Index).is_empty() {
             return Ok(stream);
         }
         let message = format!("stream {name} has no index: turn sinks.index on to query it");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::catalog::{Retention, Sinks, Stream};
+use broker::catalog::{Retention, SinkKind, SinkState, Sinks, Stream};
 use broker::{Confidentiality, Error, Offset, Partition, Result, Stage, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,6 +27,8 @@ pub(crate) struct Shown<'s> {
     /// applies from 0; one that has not taken effect in a partition is left out there.
     transform_activations: BTreeMap<u32, BTreeMap<Partition, Offset>>,
     sinks: &'s Sinks,
+    /// `starting` and `stopping` until the sinks' workers have taken up, or let go of, every partition.
+    sink_states: BTreeMap<&'static str, SinkState>,
     config_version: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -59,6 +61,7 @@ impl<'s> Shown<'s> {
             transform_version: transform.version,
             transform_activations: activations(stream),
             sinks: &definition.sinks,
+            sink_states: SinkKind::ALL.map(|kind| (kind.name(), stream.sink_state(kind))).into(),
             config_version: definition.config_version,
             created_at: definition.created_at,
             updated_at: definition.updated_at,

@@ -39,6 +39,9 @@ pub(crate) enum Streams {
         stream: StreamName,
         #[command(flatten)]
         changes: ChangeArgs,
+        /// A sink that this switches on also takes what is in the log already
+        #[arg(long)]
+        backfill: bool,
         /// Takes a field away: transform, key, timestamp_field or timestamp_format
         #[arg(long, value_name = "FIELD", value_parser = ["transform", "key", "timestamp_field", "timestamp_format"])]
         clear: Vec<String>,
@@ -118,8 +121,9 @@ impl Streams {
             }
             Streams::List { format } => list(&client, format).await,
             Streams::Show { stream } => output::json(&client.get::<Value>(&path(&stream), &()).await?),
-            Streams::Change { stream, changes, clear, if_version } => {
+            Streams::Change { stream, changes, backfill, clear, if_version } => {
                 let mut body = changes.body(&show(&client, &stream).await?)?;
+                insert(&mut body, "backfill", backfill.then_some(true));
                 body.extend(clear.into_iter().map(|field| (field, Value::Null)));
                 insert(&mut body, "config_version", if_version);
                 output::json(&client.call::<Value>(Method::PATCH, &path(&stream), &body).await?)

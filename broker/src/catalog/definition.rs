@@ -2,10 +2,12 @@
 //! system reads from it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::spans::{Settled, SinkKind, SinkState, Spans, Unsettled, View};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
 use crate::time::Timestamp;
@@ -77,6 +79,10 @@ pub struct Edit {
     pub transform: Option<Option<String>>,
     /// Which sinks run.
     pub sinks: Option<Sinks>,
+    /// Whether a sink that this switches on also takes what is in the log already, from where it ended
+    /// before or from the beginning.
+    #[serde(default)]
+    pub backfill: bool,
 }
 
 /// Tells `null` from a field that is left out.
@@ -131,6 +137,16 @@ impl Default for Sinks {
     }
 }
 
+impl Sinks {
+    /// Whether a sink runs.
+    pub fn has(&self, kind: SinkKind) -> bool {
+        match kind {
+            SinkKind::Archive => self.archive,
+            SinkKind::Index => self.index,
+        }
+    }
+}
+
 /// A stream as the catalog keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -152,8 +168,11 @@ pub struct Definition {
     pub key: Option<String>,
     /// Every version of the transform, oldest first, never empty.
     pub transforms: Vec<TransformVersion>,
-    /// Which sinks run.
+    /// Which sinks are switched on.
     pub sinks: Sinks,
+    /// When they were.
+    #[serde(default)]
+    pub spans: Spans,
     /// Rises by one with every change of this stream.
     pub config_version: u64,
     /// The number of this life of the stream; a stream that is deleted and made again has a larger
@@ -195,7 +214,7 @@ impl Definition {
                 format!("a stream has 1 to {PARTITIONS_MAX} partitions"),
             ));
         }
-        let definition = Self {
+        let mut definition = Self {
             dataset: draft.dataset,
             version: draft.version,
             confidentiality: draft.confidentiality,
@@ -205,6 +224,7 @@ impl Definition {
             timestamp_format: draft.timestamp_format,
             key: draft.key,
             transforms: vec![TransformVersion { version: 1, program: draft.transform }],
+            spans: Spans::default(),
             sinks: draft.sinks,
             config_version,
             incarnation,
@@ -213,36 +233,21 @@ impl Definition {
             updated_by: None,
             deleted: false,
         };
+        definition.complete_spans();
         definition.check()?;
         Ok(definition)
-    }
-
-    pub(super) fn edited(&self, edit: Edit, now: Timestamp) -> Result<Self> {
-        if edit.config_version.is_some_and(|version| version != self.config_version) {
-            let message = format!("the stream is at config_version {}", self.config_version);
-            return Err(Error::new(crate::Kind::Conflict, message).with_field("config_version"));
-        }
-        let mut next = self.clone();
-        next.config_version += 1;
-        next.updated_at = now;
-        next.retention = edit.retention.unwrap_or(next.retention);
-        next.sinks = edit.sinks.unwrap_or(next.sinks);
-        next.timestamp_field = edit.timestamp_field.unwrap_or(next.timestamp_field);
-        next.timestamp_format = edit.timestamp_format.unwrap_or(next.timestamp_format);
-        next.key = edit.key.unwrap_or(next.key);
-        if let Some(program) = edit.transform
-            && program != next.latest_transform().program
-        {
-            let version = next.latest_transform().version + 1;
-            next.transforms.push(TransformVersion { version, program });
-        }
-        next.check()?;
-        Ok(next)
     }
 
     pub(super) fn deleted(&self, now: Timestamp) -> Self {
         let config_version = self.config_version + 1;
         Self { config_version, updated_at: now, deleted: true, ..self.clone() }
+    }
+
+    /// A sink that is on and was never switched is on from the beginning.
+    fn complete_spans(&mut self) {
+        for kind in SinkKind::ALL.into_iter().filter(|kind| self.sinks.has(*kind)) {
+            self.spans.begin_whole(kind);
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -294,23 +299,100 @@ pub struct Stream {
     name: StreamName,
     extractor: Extractor,
     activations: BTreeMap<(Partition, u32), Offset>,
+    settled: Settled,
+    revision: u64,
     earlier: Vec<u64>,
 }
 
 impl Stream {
-    pub(super) fn new(definition: Definition, before: Option<&Stream>, defined_at: Offset) -> Result<Self> {
+    pub(super) fn new(
+        mut definition: Definition,
+        before: Option<&Stream>,
+        defined_at: Offset,
+    ) -> Result<Self> {
+        definition.complete_spans();
         let same_life = before.filter(|stream| stream.definition.incarnation == definition.incarnation);
         let activations = same_life.map(|stream| stream.activations.clone()).unwrap_or_default();
+        let mut settled = same_life.map(|stream| stream.settled.clone()).unwrap_or_default();
+        settled.retain(&definition.spans);
+        let revision = before.map_or(0, |stream| stream.revision) + 1;
         let mut earlier = before.map(|stream| stream.earlier.clone()).unwrap_or_default();
         earlier.extend(before.map(|stream| stream.definition.incarnation));
         earlier.retain(|incarnation| *incarnation != definition.incarnation);
         let name = definition.name()?;
         let extractor = definition.extractor()?;
-        Ok(Self { definition, defined_at, name, extractor, activations, earlier })
+        Ok(Self { definition, defined_at, name, extractor, activations, settled, revision, earlier })
+    }
+
+    /// The definition after a change. `ends` is where the partitions of the processed topic end, wanted
+    /// where the change switches a sink.
+    pub(super) fn edited(&self, edit: Edit, (ends, now): (&[Offset], Timestamp)) -> Result<Definition> {
+        let current = &self.definition;
+        if edit.config_version.is_some_and(|version| version != current.config_version) {
+            let message = format!("the stream is at config_version {}", current.config_version);
+            return Err(Error::new(crate::Kind::Conflict, message).with_field("config_version"));
+        }
+        let mut next = current.clone();
+        next.config_version += 1;
+        next.updated_at = now;
+        next.retention = edit.retention.unwrap_or(next.retention);
+        next.sinks = edit.sinks.unwrap_or(next.sinks);
+        for kind in SinkKind::ALL.into_iter().filter(|kind| next.sinks.has(*kind) != current.sinks.has(*kind))
+        {
+            let view = View { spans: &next.spans, ..self.spans() };
+            next.spans = view.switched((kind, next.sinks.has(kind)), (ends, edit.backfill))?;
+        }
+        next.timestamp_field = edit.timestamp_field.unwrap_or(next.timestamp_field);
+        next.timestamp_format = edit.timestamp_format.unwrap_or(next.timestamp_format);
+        next.key = edit.key.unwrap_or(next.key);
+        if let Some(program) = edit.transform
+            && program != next.latest_transform().program
+        {
+            let version = next.latest_transform().version + 1;
+            next.transforms.push(TransformVersion { version, program });
+        }
+        next.check()?;
+        Ok(next)
     }
 
     pub(crate) fn activate(&mut self, version: u32, partition: Partition, offset: Offset) {
         self.activations.entry((partition, version)).or_insert(offset);
+    }
+
+    pub(super) fn settle(&mut self, span: (SinkKind, u32), partition: Partition, ended: Option<Offset>) {
+        self.settled.settle(span, partition, ended);
+        self.revision += 1;
+    }
+
+    fn spans(&self) -> View<'_> {
+        let Definition { spans, partitions, .. } = &self.definition;
+        View { spans, settled: &self.settled, partitions: *partitions }
+    }
+
+    /// Rises whenever what is admitted may have changed.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// Where a sink is between on and off.
+    pub fn sink_state(&self, kind: SinkKind) -> SinkState {
+        self.spans().state(kind)
+    }
+
+    /// The processed offsets of a partition that a sink takes, in order; none that it was never on for.
+    /// What was switched off counts as on until its worker has said where it ended.
+    pub fn admitted(&self, kind: SinkKind, partition: Partition) -> Vec<Range<Offset>> {
+        self.spans().admitted(kind, partition)
+    }
+
+    /// Whether a sink takes what comes to a partition, or its worker has not said yet where that ended.
+    pub fn is_open(&self, kind: SinkKind, partition: Partition) -> bool {
+        self.spans().is_open(kind, partition)
+    }
+
+    /// What a sink's worker has to settle in a partition.
+    pub fn unsettled(&self, kind: SinkKind, partition: Partition) -> Option<Unsettled> {
+        self.spans().unsettled(kind, partition)
     }
 
     /// The stream's name.

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::definition::{Definition, Stream};
 use super::rows::Writes;
+use super::spans::SinkKind;
 use crate::error::{Kind, Result, ResultExt};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -34,6 +35,24 @@ pub enum Change {
         /// The first raw offset it applies to.
         offset: Offset,
     },
+    /// A worker began or ended a span of a sink in one partition.
+    Settle {
+        /// The stream's dataset id.
+        dataset: String,
+        /// The stream's version.
+        version: String,
+        /// Which life of the stream is meant.
+        incarnation: u64,
+        /// The sink.
+        sink: SinkKind,
+        /// The span's number.
+        span: u32,
+        /// The processed partition.
+        partition: Partition,
+        /// Where it ended; none where it began.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended: Option<Offset>,
+    },
 }
 
 impl Change {
@@ -41,7 +60,9 @@ impl Change {
         let value = serde_json::to_vec(self).or_error(Kind::Internal, "encode catalog record")?;
         let name = match self {
             Change::Define(definition) => format!("{}/{}", definition.dataset, definition.version),
-            Change::Activate { dataset, version, .. } => format!("{dataset}/{version}"),
+            Change::Activate { dataset, version, .. } | Change::Settle { dataset, version, .. } => {
+                format!("{dataset}/{version}")
+            }
         };
         Ok(Record::new(value, now).with_key(name))
     }
@@ -98,7 +119,7 @@ impl Changed {
     pub fn of(record: &Record) -> Result<Vec<Self>> {
         match Recorded::read(record)? {
             Recorded::Rows(writes) => Ok(writes.changed()),
-            Recorded::Change(Change::Activate { .. }) => Ok(Vec::new()),
+            Recorded::Change(Change::Activate { .. } | Change::Settle { .. }) => Ok(Vec::new()),
             Recorded::Change(Change::Define(definition)) => {
                 let now = (!definition.deleted).then(|| shown(&definition)).transpose()?;
                 let id = format!("{}/{}", definition.dataset, definition.version);
@@ -118,6 +139,7 @@ fn shown(definition: &Definition) -> Result<Map<String, Value>> {
     {
         fields.remove(name);
     }
+    fields.remove("spans");
     fields.insert("transform_version".to_owned(), definition.latest_transform().version.into());
     Ok(fields)
 }
@@ -149,19 +171,26 @@ impl Streams {
         match change {
             Change::Define(definition) => self.define(*definition, offset),
             Change::Activate { dataset, version, incarnation, transform_version, partition, offset } => {
-                let Ok(name) = StreamName::new(&dataset, &version) else {
-                    return false;
-                };
-                let Some(stream) = self.0.get_mut(&name) else {
-                    return false;
-                };
-                if stream.definition.incarnation != incarnation {
-                    return false;
-                }
-                Arc::make_mut(stream).activate(transform_version, partition, offset);
-                true
+                let stream = self.living((&dataset, &version), incarnation);
+                stream.is_some_and(|stream| {
+                    stream.activate(transform_version, partition, offset);
+                    true
+                })
+            }
+            Change::Settle { dataset, version, incarnation, sink, span, partition, ended } => {
+                let stream = self.living((&dataset, &version), incarnation);
+                stream.is_some_and(|stream| {
+                    stream.settle((sink, span), partition, ended);
+                    true
+                })
             }
         }
+    }
+
+    /// A stream in this life of it, to be changed.
+    fn living(&mut self, (dataset, version): (&str, &str), incarnation: u64) -> Option<&mut Stream> {
+        let stream = self.0.get_mut(&StreamName::new(dataset, version).ok()?)?;
+        (stream.definition.incarnation == incarnation).then(|| Arc::make_mut(stream))
     }
 
     fn define(&mut self, definition: Definition, offset: Offset) -> bool {

@@ -94,6 +94,7 @@ const CASES: &[Case] = &[
         Box::pin(groups::loses_nothing_when_next_is_dropped(b))
     }),
     ("groups::seeks_back_and_forth", |b| Box::pin(groups::seeks_back_and_forth(b))),
+    ("groups::sets_progress_back_with_outputs", |b| Box::pin(groups::sets_progress_back_with_outputs(b))),
     ("groups::commits_outputs_with_progress", |b| Box::pin(groups::commits_outputs_with_progress(b))),
     ("groups::passes_on_what_it_read", |b| Box::pin(groups::passes_on_what_it_read(b))),
     ("groups::shows_progress_only_with_its_outputs", |b| {

@@ -197,6 +197,10 @@ impl Reader for FaultyReader {
         self.inner.committed()
     }
 
+    fn holds(&self, place: &Place) -> bool {
+        self.inner.holds(place)
+    }
+
     async fn seek(&mut self, to: &Checkpoint) -> Result<()> {
         let fate = self.fate("seek").await?;
         self.inner.seek(to).await?;

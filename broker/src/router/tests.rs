@@ -205,7 +205,7 @@ async fn a_batch_in_which_a_transform_takes_effect_is_cut_there() {
         partition: Partition(0),
         offset: Offset(60),
     };
-    scene.log.append(vec![scene.catalog.activation(change).unwrap()]).await.unwrap();
+    scene.log.append(vec![scene.catalog.settlement(change).unwrap()]).await.unwrap();
     scene.route(&Group::ROUTER).await;
     let values = scene.values(Stage::Processed).await;
     assert_eq!(values[..60], numbered(0..100)[..60]);

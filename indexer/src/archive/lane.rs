@@ -7,11 +7,12 @@
 //! open object's first stays in it, so that clocks that differ do not cut at every event.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use broker::batch::View;
-use broker::catalog::Stream;
+use broker::catalog::{SinkKind, Stream, Unsettled};
 use broker::{Offset, Partition, Result, StreamName, Timestamp};
 use tokio::sync::Semaphore;
 
@@ -41,7 +42,7 @@ pub(super) struct Span {
 }
 
 /// What became of a span.
-pub(super) enum Settled {
+pub(super) enum Placed {
     /// It was put. Here it ends.
     Put(Offset),
     /// An object of somebody else's was found, whose end counts.
@@ -60,6 +61,8 @@ pub(super) struct Lane {
     first_staged: Timestamp,
     last_staged: Timestamp,
     has_written: bool,
+    /// Where the span of that number ends here, once it was switched off.
+    limit: Option<(u32, Offset)>,
 }
 
 impl Lane {
@@ -80,6 +83,7 @@ impl Lane {
             first_staged: Timestamp::MIN,
             last_staged: Timestamp::MIN,
             has_written: false,
+            limit: None,
         }
     }
 
@@ -101,6 +105,29 @@ impl Lane {
     /// The offset after everything that was staged or is in objects.
     pub(super) fn next(&self) -> Offset {
         self.next.max(self.floor)
+    }
+
+    /// Where a span ends that is switched off at `to`: there, or behind what was staged of it already.
+    pub(super) fn limit(&mut self, (span, to): (u32, Offset)) -> Offset {
+        let known = self.limit.filter(|(known, _)| *known == span);
+        let (_, limit) = *self.limit.insert(known.unwrap_or((span, to.max(self.next()))));
+        limit
+    }
+
+    /// The span that is being switched off, by its number, and where it was said to end.
+    pub(super) fn known_limit(&self) -> Option<(u32, Offset)> {
+        self.limit
+    }
+
+    /// The offsets of events that are archived.
+    pub(super) fn admitted(&mut self, stream: &Stream) -> Vec<Range<Offset>> {
+        let mut admitted = stream.admitted(SinkKind::Archive, self.partition);
+        if let Some(Unsettled::End { span, to }) = stream.unsettled(SinkKind::Archive, self.partition)
+            && let Some(last) = admitted.last_mut()
+        {
+            last.end = self.limit((span, to));
+        }
+        admitted
     }
 
     pub(super) fn stream(&self) -> &StreamName {

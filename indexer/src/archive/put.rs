@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
 
 use super::ArchiveSettings;
-use super::lane::{Settled, Span};
+use super::lane::{Placed, Span};
 use super::object::{self, Compression, Identity};
 use crate::store;
 
@@ -41,7 +41,7 @@ impl Objects {
     }
 
     /// Makes an object of the span, or adopts the one that has its name.
-    pub(super) async fn put(&self, span: Span) -> Result<Settled> {
+    pub(super) async fn put(&self, span: Span) -> Result<Placed> {
         let Span { stream, events, is_first } = span;
         let (identity, arrival, last) =
             events.ends().ok_or_else(|| Error::internal("put an object without events"))?;
@@ -50,7 +50,7 @@ impl Objects {
         let finished = blocking(move || events.finish()).await?;
         if is_first && let Some(found) = self.find_otherwise_compressed(&stem).await? {
             let end = self.adopt(&found, &identity).await?;
-            return Ok(Settled::Adopted(end, finished));
+            return Ok(Placed::Adopted(end, finished));
         }
         let bytes = &finished.bytes;
         let path = object::path(&stem, self.settings.compression);
@@ -58,13 +58,13 @@ impl Objects {
             match self.put_new(&path, bytes).await {
                 Ok(()) => {
                     tracing::debug!(%path, %end, bytes = bytes.len(), "wrote an object");
-                    return Ok(Settled::Put(end));
+                    return Ok(Placed::Put(end));
                 }
                 Err(error) if error.kind() == Kind::Conflict => {}
                 Err(error) => return Err(error),
             }
             match self.adopt(&path, &identity).await {
-                Ok(end) => return Ok(Settled::Adopted(end, finished)),
+                Ok(end) => return Ok(Placed::Adopted(end, finished)),
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(error),
             }

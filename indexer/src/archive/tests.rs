@@ -14,7 +14,9 @@ use broker::log::sled::{SledLog, SledOptions};
 use broker::log::{Chunk, Entry};
 use broker::record::Origin;
 use broker::time::ManualClock;
-use broker::{Catalog, Checkpoint, Offset, Partition, Place, Record, Sink, Stage, StreamName, Timestamp};
+use broker::{
+    Catalog, Checkpoint, Log, Offset, Partition, Place, Record, Sink, Stage, StreamName, Timestamp,
+};
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::memory::InMemory;
@@ -78,6 +80,19 @@ impl Fixture {
         let flushed = archive.flush(upto).await.unwrap();
         assert!(flushed.appends.is_empty());
         flushed.through.get(&self.place(partition)).unwrap_or(Offset(0))
+    }
+
+    /// Settles partition 0 like a worker that has come so far.
+    async fn settle(&self, archive: &mut Archive, reached: u64) {
+        let at = [(self.place(0), Offset(reached))].into_iter().collect();
+        let settled = archive.settle(&at).await.unwrap();
+        self.log.append(settled.appends).await.unwrap();
+        self.catalog.refresh().await.unwrap();
+    }
+
+    /// As the catalog has it now.
+    fn stream(&self) -> Arc<Stream> {
+        self.catalog.get(self.stream.name()).unwrap()
     }
 
     async fn resume(&self, archive: &mut Archive, from: u64) {

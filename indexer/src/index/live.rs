@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use broker::{Chunk, Entry, Offset, Partition, Result, Timestamp};
 
+use super::admission::Admission;
 use super::lock;
 use crate::split::{self, Position, Segment, Terms};
 
@@ -140,22 +141,33 @@ impl Live {
         self.runs.first().is_some_and(|run| run.offsets.start < upto)
     }
 
-    /// Takes in what the chunk has past the end. `read_from` is where its reading began: a chunk
+    /// Takes in what is admitted of what the chunk has past the end. `read_from` is where its reading began: a chunk
     /// that begins later would leave a gap, and is left out.
-    pub(crate) fn extend(&mut self, read_from: Offset, chunk: Chunk, now: Timestamp, events_max: usize) {
+    pub(super) fn extend(
+        &mut self,
+        (read_from, chunk): (Offset, Chunk),
+        admission: &Admission,
+        (now, events_max): (Timestamp, usize),
+    ) {
         if read_from > self.end || chunk.next <= self.end {
             return;
         }
         let offsets = self.end..chunk.next;
         self.end = chunk.next;
-        let entries: Vec<Entry> =
+        let mut entries: Vec<Entry> =
             chunk.entries.into_iter().filter(|entry| offsets.contains(&entry.offset)).collect();
+        admission.retain(&offsets, &mut entries);
         if entries.is_empty() {
             return;
         }
         self.since.get_or_insert(now);
         self.runs.push(Arc::new(Run::new(self.partition, offsets, entries)));
         self.merge_last(events_max);
+    }
+
+    /// Covers what lies before `end` too, of which nothing is wanted.
+    pub(super) fn pass(&mut self, end: Offset) {
+        self.end = self.end.max(end);
     }
 
     /// Merges the newest runs while the one before is not much larger.

@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use broker::catalog::Streams;
+use broker::catalog::{SinkKind, Streams, Unsettled};
 use broker::{
-    Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Sink, Stage, Timestamp,
+    Checkpoint, Chunk, Entry, Error, Flushed, Kind, Offset, Place, Rejection, Result, Settled, Sink,
+    Timestamp,
 };
 use tokio::sync::watch;
 use tracing::{debug, info};
@@ -19,6 +20,7 @@ use tracing::{debug, info};
 use super::splits::Published;
 use super::{Indexer, Run, SplitName, StreamIndex, blocking};
 use crate::split::{self, FORMAT, Footer};
+use crate::switches::{self, Switches};
 
 /// What the index worker writes to.
 pub(super) struct IndexSink {
@@ -28,19 +30,28 @@ pub(super) struct IndexSink {
     /// at no others, so that a tick does not depend on how many there are.
     busy: BTreeSet<Place>,
     changes: watch::Receiver<Arc<Streams>>,
+    switches: Switches,
 }
 
 impl IndexSink {
     pub(super) fn new(indexer: Arc<Indexer>) -> Self {
         let changes = indexer.catalog.watch();
-        Self { indexer, owned: BTreeMap::new(), busy: BTreeSet::new(), changes }
+        let switches = Switches::new(&indexer.catalog, SinkKind::Index);
+        Self { indexer, owned: BTreeMap::new(), busy: BTreeSet::new(), changes, switches }
     }
 
-    /// The index that a partition belongs to; none if its stream has none, or is gone.
+    /// The index that takes what comes to a partition; none if it is off there, or its stream is gone.
     fn index_of(&self, place: &Place) -> Option<Arc<StreamIndex>> {
-        let stream = self.indexer.catalog.get(place.topic.stream()?).ok()?;
-        let is_this = stream.topic(Stage::Processed) == place.topic;
-        (is_this && stream.definition.sinks.index).then(|| self.indexer.of(&stream))
+        let stream = switches::stream(&self.indexer.catalog, place)?;
+        stream.is_open(SinkKind::Index, place.partition).then(|| self.indexer.of(&stream))
+    }
+
+    /// Whether a partition is read again from where the index was switched on there, as soon as that is
+    /// settled.
+    fn is_to_begin(&self, place: &Place) -> bool {
+        let stream = switches::stream(&self.indexer.catalog, place);
+        let unsettled = stream.and_then(|stream| stream.unsettled(SinkKind::Index, place.partition));
+        matches!(unsettled, Some(Unsettled::Begin { .. }))
     }
 
     /// The same, sure that the stream was not defined by another process a moment ago.
@@ -59,7 +70,8 @@ impl IndexSink {
         let staged = owned.map(|(place, index)| (place, index.staged(place.partition)));
         let mut staged: Vec<_> = staged.filter(|(_, staged)| staged.count > 0).collect();
         let is_due = |staged: &super::stream::Staged| {
-            staged.count >= limits.split_events_max
+            staged.is_ending
+                || staged.count >= limits.split_events_max
                 || staged.bytes >= limits.split_bytes_max
                 || staged.since.is_some_and(|since| now.since(since) >= limits.split_age_max)
         };
@@ -93,12 +105,16 @@ impl IndexSink {
     fn through(&self, place: &Place, reached: Offset) -> Offset {
         let Some(index) = self.owned.get(place) else { return reached };
         let published = index.published_end(place.partition);
+        // What is passed over behind the end of a span must not be taken for a part of it by who settles
+        // it after a crash. As soon as it is settled the index is let go of.
+        let reached = index.limit(place.partition).map_or(reached, |limit| reached.min(limit));
         let is_staged = index.has_staged_below(place.partition, reached);
         if is_staged { published } else { reached.max(published) }
     }
 
     /// Publishes a partition's events below `upto`, or takes over the split that is there already.
     async fn publish(&self, place: &Place, index: &StreamIndex, upto: Offset) -> Result<()> {
+        let upto = upto.min(index.limit(place.partition).unwrap_or(upto));
         let (first, runs) = index.staged_below(place.partition, upto).ok_or_else(|| index.began_anew())?;
         if runs.is_empty() {
             return Ok(());
@@ -130,6 +146,17 @@ impl IndexSink {
         index.add(footer, self.indexer.clock.now())?;
         self.indexer.grown.tell(place.clone());
         Ok(())
+    }
+
+    /// Where a span that was switched off ended, once everything of it is in splits.
+    fn end(&self, place: &Place, to: Offset, position: Offset) -> Option<Offset> {
+        let Some(index) = self.owned.get(place) else {
+            return (position >= to).then_some(position);
+        };
+        // None where the index has not seen yet that it ends.
+        let limit = index.limit(place.partition)?;
+        let is_whole = position >= limit && !index.has_staged_below(place.partition, limit);
+        is_whole.then(|| limit.max(index.published_end(place.partition)))
     }
 
     /// A stream that was deleted and made again must not get the events of its earlier life.
@@ -191,6 +218,9 @@ impl Sink for IndexSink {
                 continue;
             };
             if self.owned.get(&chunk.place).is_none_or(|owned| !Arc::ptr_eq(owned, &index)) {
+                if self.is_to_begin(&chunk.place) {
+                    continue;
+                }
                 return Err(index.began_anew());
             }
             index.stage(chunk, now, self.indexer.limits.segment_events_max)?;
@@ -214,6 +244,29 @@ impl Sink for IndexSink {
         self.busy
             .retain(|place| owned.get(place).is_some_and(|index| index.staged(place.partition).count > 0));
         Ok(Flushed { through, appends: Vec::new() })
+    }
+
+    fn unsettled(&mut self) -> Vec<Place> {
+        self.switches.places()
+    }
+
+    async fn settle(&mut self, at: &Checkpoint) -> Result<Settled> {
+        for (place, _) in at.iter() {
+            // What the catalog says of it is taken over here.
+            let index = self.index_of(place).filter(|_| self.owned.contains_key(place));
+            if let Some(index) = index.filter(|index| !index.is_owned(place.partition)) {
+                return Err(index.began_anew());
+            }
+        }
+        let end = |place: &Place, (_, to), position| self.end(place, to, position);
+        let settled = self.switches.settle(at, end).await?;
+        for (place, _) in settled.rewind.iter() {
+            if let Some(index) = self.owned.remove(place) {
+                index.disown(place.partition);
+            }
+            self.busy.insert(place.clone());
+        }
+        Ok(settled)
     }
 }
 

@@ -2,14 +2,17 @@
 //! under one lock that is held for moments, so that a query sees every event exactly once.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use broker::catalog::Stream;
+use broker::catalog::{SinkKind, Stream, Unsettled};
 use broker::{
-    Checkpoint, Chunk, Error, Kind, Offset, Partition, Place, Result, Stage, StreamName, Timestamp, Topic,
+    Checkpoint, Chunk, Entry, Error, Kind, Offset, Partition, Place, Result, Stage, StreamName, Timestamp,
+    Topic,
 };
 
+use super::admission::Admission;
 use super::cover::Cover;
 use super::listing::Listing;
 use super::live::{Live, Run};
@@ -25,6 +28,8 @@ pub(crate) struct StreamIndex {
     partitions: u32,
     folder: Folder,
     parts: Mutex<BTreeMap<Partition, Part>>,
+    /// What of the catalog the parts' admissions are of.
+    revision: AtomicU64,
     /// Up to where each raw partition is known to be routed.
     routed: Mutex<BTreeMap<Partition, Offset>>,
     staged_bytes: Arc<AtomicUsize>,
@@ -36,13 +41,43 @@ pub(crate) struct StreamIndex {
 struct Part {
     splits: Vec<Arc<Footer>>,
     live: Live,
+    admission: Admission,
     /// The sink of this process writes it.
     is_owned: bool,
 }
 
 impl Part {
     fn new(partition: Partition) -> Self {
-        Self { splits: Vec::new(), live: Live::starting_at(partition, Offset(0)), is_owned: false }
+        let (live, admission) = (Live::starting_at(partition, Offset(0)), Admission::default());
+        Self { splits: Vec::new(), live, admission, is_owned: false }
+    }
+
+    /// Takes what is admitted from now on. Where the live part was chosen otherwise it is read again, by
+    /// the sink too.
+    fn admit(&mut self, admission: Admission) {
+        let lies = self.live.from()..self.live.end();
+        let before = self.admission.within(&lies);
+        let limit = self.admission.limit();
+        self.admission = admission;
+        if self.is_owned {
+            self.admission.set_limit(limit, lies.end);
+        }
+        if self.admission.within(&lies) != before {
+            self.disown();
+            self.live = Live::starting_at(self.live.partition(), lies.start);
+        }
+    }
+
+    /// The sink does not write this any more, and does not say where it ends.
+    fn disown(&mut self) {
+        self.is_owned = false;
+        if self.admission.take_limit().is_some() {
+            self.live = Live::starting_at(self.live.partition(), self.live.from());
+        }
+    }
+
+    fn extend(&mut self, (read_from, chunk): (Offset, Chunk), (now, events_max): (Timestamp, usize)) {
+        self.live.extend((read_from, chunk), &self.admission, (now, events_max));
     }
 
     /// Everything before this is in a split, or was once and was removed by retention.
@@ -70,7 +105,7 @@ impl Part {
             return;
         }
         // The last splits are gone: their events are read from the log again, by the sink too.
-        self.is_owned = false;
+        self.disown();
         self.live = Live::starting_at(self.live.partition(), end);
     }
 }
@@ -87,6 +122,8 @@ pub(crate) struct Staged {
     pub(crate) count: usize,
     pub(crate) bytes: usize,
     pub(crate) since: Option<Timestamp>,
+    /// It is being switched off: nothing more comes.
+    pub(crate) is_ending: bool,
 }
 
 impl StreamIndex {
@@ -99,9 +136,25 @@ impl StreamIndex {
             partitions: definition.partitions,
             folder: Folder::of(stream),
             parts: Mutex::default(),
+            revision: AtomicU64::new(0),
             routed: Mutex::default(),
             staged_bytes,
             listing: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// Takes over which offsets the catalog's stream admits, if that is newer.
+    pub(super) fn follow(&self, stream: &Stream) {
+        if self.revision.fetch_max(stream.revision(), Ordering::SeqCst) >= stream.revision() {
+            return;
+        }
+        for partition in self.partitions() {
+            let ending = match stream.unsettled(SinkKind::Index, partition) {
+                Some(Unsettled::End { span, to }) => Some((span, to)),
+                _ => None,
+            };
+            let ranges = stream.admitted(SinkKind::Index, partition);
+            self.change(partition, |part| part.admit(Admission::new(ranges, ending)));
         }
     }
 
@@ -142,6 +195,11 @@ impl StreamIndex {
         }
     }
 
+    /// Whether the sink of this process writes a partition.
+    pub(crate) fn is_owned(&self, partition: Partition) -> bool {
+        lock(&self.parts).get(&partition).is_some_and(|part| part.is_owned)
+    }
+
     /// Whether the sink of this process writes every partition.
     pub(crate) fn is_owned_whole(&self) -> bool {
         let parts = lock(&self.parts);
@@ -163,10 +221,41 @@ impl StreamIndex {
     /// Begins a partition anew where its last split ends, for the sink to write.
     pub(crate) fn own(&self, partition: Partition) -> Offset {
         self.change(partition, |part| {
-            part.live = Live::starting_at(partition, part.published_end());
+            let end = part.published_end();
+            part.live = Live::starting_at(partition, end);
             part.is_owned = true;
-            part.published_end()
+            let limit = part.admission.limit();
+            part.admission.set_limit(limit, end);
+            if let Some(next) = part.admission.next(end) {
+                part.live.pass(next);
+            }
+            part.live.end()
         })
+    }
+
+    /// Where a partition's span ends that is being switched off, as its owner says.
+    pub(crate) fn limit(&self, partition: Partition) -> Option<Offset> {
+        lock(&self.parts).get(&partition)?.admission.limit().map(|(_, limit)| limit)
+    }
+
+    /// Covers what follows the live part of a partition up to the first offset that is admitted, or `end`.
+    pub(crate) fn pass_unwanted(&self, partition: Partition, end: Offset) {
+        self.change(partition, |part| {
+            let wanted = part.admission.next(part.live.end()).unwrap_or(end);
+            part.live.pass(wanted.min(end));
+        });
+    }
+
+    /// What a partition admits of entries that lie in a part of it.
+    pub(crate) fn retain_admitted(
+        &self,
+        partition: Partition,
+        part: &Range<Offset>,
+        entries: &mut Vec<Entry>,
+    ) {
+        if let Some(known) = lock(&self.parts).get(&partition) {
+            known.admission.retain(part, entries);
+        }
     }
 
     /// Adds a split that is published, and lets go of the live events that it holds. Both at once,
@@ -213,7 +302,8 @@ impl StreamIndex {
 
     /// Takes in what a chunk, read from `read_from`, has past the live part's end.
     pub(crate) fn extend(&self, read_from: Offset, chunk: Chunk, now: Timestamp, events_max: usize) {
-        self.change(chunk.place.partition, |part| part.live.extend(read_from, chunk, now, events_max));
+        let partition = chunk.place.partition;
+        self.change(partition, |part| part.extend((read_from, chunk), (now, events_max)));
     }
 
     /// Takes in what the sink was handed on: every chunk begins where the one before ended, or
@@ -221,7 +311,7 @@ impl StreamIndex {
     pub(crate) fn stage(&self, chunk: Chunk, now: Timestamp, events_max: usize) -> Result<()> {
         self.change(chunk.place.partition, |part| {
             if part.is_owned {
-                part.live.extend(part.live.end(), chunk, now, events_max);
+                part.extend((part.live.end(), chunk), (now, events_max));
                 return Ok(());
             }
             Err(self.began_anew())
@@ -267,6 +357,7 @@ impl StreamIndex {
             count: live.map_or(0, Live::count),
             bytes: live.map_or(0, Live::bytes),
             since: live.and_then(Live::since),
+            is_ending: parts.get(&partition).is_some_and(|part| part.admission.limit().is_some()),
         }
     }
 
@@ -294,9 +385,7 @@ impl StreamIndex {
 
     /// The sink does not write this partition any more.
     pub(crate) fn disown(&self, partition: Partition) {
-        if let Some(part) = lock(&self.parts).get_mut(&partition) {
-            part.is_owned = false;
-        }
+        self.change(partition, Part::disown);
     }
 
     /// Lets go of live parts that the sink does not write.

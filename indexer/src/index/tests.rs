@@ -324,9 +324,9 @@ async fn a_stream_that_is_made_again_has_none_of_its_earlier_events() {
 async fn a_stream_without_an_index_is_passed_over() {
     let bench = Bench::new(small()).await;
     let name = bench.stream.name().clone();
-    let off = broker::catalog::Sinks { archive: true, index: false };
-    let edit = broker::catalog::Edit { sinks: Some(off), ..Default::default() };
-    bench.catalog.change(&name, edit, ADMINISTRATOR).await.unwrap();
+    bench.catalog.delete(&name, ADMINISTRATOR).await.unwrap();
+    let without = r#"{"dataset":"flights","version":"1","partitions":3,"sinks":{"index":false}}"#;
+    bench.catalog.create(serde_json::from_str(without).unwrap(), ADMINISTRATOR).await.unwrap();
     bench.append(Stage::Processed, 0, &records(&bench, 0..15)).await;
     let mut driver = Driver::open(&bench, &bench.indexer).await;
     driver.step(&bench, BYTES).await.unwrap();
@@ -336,7 +336,8 @@ async fn a_stream_without_an_index_is_passed_over() {
 
     let edit = broker::catalog::Edit { sinks: Some(Default::default()), ..Default::default() };
     bench.catalog.change(&name, edit, ADMINISTRATOR).await.unwrap();
-    assert_eq!(values(&bench, &bench.indexer).await, numbers(0..15), "what the log still has is found");
+    bench.append(Stage::Processed, 0, &records(&bench, 15..18)).await;
+    assert_eq!(values(&bench, &bench.indexer).await, numbers(15..18), "from then on");
 }
 
 #[tokio::test]

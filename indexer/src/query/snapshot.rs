@@ -113,7 +113,7 @@ impl Indexer {
             seen.pieces.extend(view.runs.into_iter().map(Piece::Run));
             if let Some(rest) = rest {
                 seen.complete_through = seen.complete_through.min(rest.complete_through.unwrap_or(now));
-                seen.pieces.extend(rest.runs_past(partition, view.end).map(Piece::Run));
+                seen.pieces.extend(rest.runs_past(index, (partition, view.end)).map(Piece::Run));
             }
         }
         Ok(seen)
@@ -225,6 +225,7 @@ impl Indexer {
         // How many records a query may read of the log, as far as that is known.
         let mut reach = u64::MAX;
         loop {
+            index.pass_unwanted(partition, end);
             let next = index.end(partition);
             if next >= end {
                 return Ok((end, None));
@@ -307,12 +308,18 @@ impl Rest {
     }
 
     /// Runs of what lies at or past `end`, where the live part ended when it was looked at.
-    fn runs_past(self, partition: Partition, end: Offset) -> impl Iterator<Item = Arc<Run>> {
+    fn runs_past(
+        self,
+        index: &StreamIndex,
+        (partition, end): (Partition, Offset),
+    ) -> impl Iterator<Item = Arc<Run>> {
         let mut next = self.from;
         self.chunks.into_iter().map(move |chunk| {
             let offsets = next.max(end)..chunk.next.max(end);
             next = chunk.next;
-            let entries = chunk.entries.into_iter().filter(|entry| offsets.contains(&entry.offset)).collect();
+            let mut entries =
+                chunk.entries.into_iter().filter(|entry| offsets.contains(&entry.offset)).collect();
+            index.retain_admitted(partition, &offsets, &mut entries);
             Arc::new(Run::new(partition, offsets, entries))
         })
     }

@@ -1,6 +1,7 @@
 //! Cases of groups and their readers.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt;
@@ -97,6 +98,40 @@ pub async fn seeks_back_and_forth(bench: &Bench<'_>) -> Result<()> {
         same(&values_of(&again), &all[index..].to_vec(), &format!("records from number {index}"))?;
     }
     Ok(())
+}
+
+/// A reader that was handed nothing knows its share, and sets the group's progress in it back.
+pub async fn sets_progress_back_with_outputs(bench: &Bench<'_>) -> Result<()> {
+    let (log, topic) = (bench.log().await?, bench.topic(Stage::Processed, 2).await?);
+    let (output, other) = (bench.topic(Stage::Dead, 1).await?, bench.topic(Stage::Raw, 1).await?);
+    let (group, idle) = (bench.group("g"), place(&topic, 0));
+    let all = numbered("b", 8);
+    fill(bench, &*log, &topic, &all).await?;
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &group).await?;
+    let (taken, reached) = take(&mut *reader, &topic, 8).await?;
+    reader.commit(&reached, Vec::new()).await?;
+    drop((reader, log));
+
+    let log = bench.reopen().await?;
+    let mut reader = log.subscribe(Selection::Topic(topic.clone()), &group).await?;
+    for place in [&idle, &place(&topic, 1)] {
+        while !reader.holds(place) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    ensure(!reader.holds(&place(&other, 0)), || "a reader holds what it did not select".to_owned())?;
+    let back: Checkpoint =
+        [(idle.clone(), taken[3].1.offset), (place(&topic, 1), Offset(0))].into_iter().collect();
+    reader.seek(&back).await?;
+    reader.commit(&back, vec![to(&place(&output, 0), &[bench.record("went back")])?]).await?;
+    same(&reader.committed().get(&idle), &back.get(&idle), "committed, of the reader")?;
+    let (again, _) = take(&mut *reader, &topic, 5).await?;
+    same(&values_of(&again), &all[3..].to_vec(), "records after going back")?;
+    drop((reader, log));
+
+    let log = bench.reopen().await?;
+    same(&log.committed(&group, &topic).await?.get(&idle), &back.get(&idle), "progress")?;
+    same(&values(&*log, &place(&output, 0)).await?, &vec!["went back".into()], "output")
 }
 
 /// Outputs are there exactly if the progress is, also after a reopening.

@@ -129,6 +129,10 @@ impl Reader for KafkaReader {
         &self.committed
     }
 
+    fn holds(&self, place: &Place) -> bool {
+        self.committer.membership.share.state().holds(place)
+    }
+
     async fn seek(&mut self, to: &Checkpoint) -> Result<()> {
         let (committer, to) = (Arc::clone(&self.committer), to.clone());
         blocking(move || committer.seek(&to)).await

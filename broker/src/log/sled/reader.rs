@@ -209,6 +209,10 @@ impl Reader for SledReader {
         &self.committed
     }
 
+    fn holds(&self, place: &Place) -> bool {
+        self.share.selection.includes(&place.topic) && self.shared.topics.get_place(place).is_ok()
+    }
+
     async fn seek(&mut self, to: &Checkpoint) -> Result<()> {
         self.check()?;
         for (place, next) in to.iter() {

@@ -26,6 +26,7 @@ async fn a_stream_is_created_shown_changed_listed_and_deleted() {
         "timestamp_field": "date", "timestamp_format": "%Y/%m/%d %H:%M", "key": "/origin",
         "transform": null, "transform_version": 1, "transform_activations": {},
         "sinks": {"archive": true, "index": true},
+        "sink_states": {"archive": "on", "index": "on"},
         "config_version": 1, "created_at": NOW, "updated_at": NOW, "updated_by": "administrator",
         "topics": {
             "raw": "dp.yellow.flights.raw.1.json",
@@ -53,6 +54,25 @@ async fn a_stream_is_created_shown_changed_listed_and_deleted() {
     }
     assert_eq!(doors.get("/api/v1/streams").await.json, json!({"streams": []}));
     assert_eq!(doors.post("/api/v1/streams", &[], definition).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
+async fn a_sink_is_starting_or_stopping_until_its_worker_has_settled_it() {
+    let doors = Doors::open().await;
+    let definition = r#"{"dataset":"flights","version":"1","sinks":{"archive":false,"index":true}}"#;
+    let created = doors.post("/api/v1/streams", &[], definition).await;
+    assert_eq!(created.json["sink_states"], json!({"archive": "off", "index": "on"}));
+    for (sinks, states) in [
+        (json!({"archive": true}), json!({"archive": "starting", "index": "on"})),
+        (json!({"archive": true, "index": false}), json!({"archive": "starting", "index": "stopping"})),
+        (json!({"archive": false, "index": false}), json!({"archive": "stopping", "index": "stopping"})),
+    ] {
+        let body = json!({"sinks": sinks, "backfill": true}).to_string();
+        let changed = send(&doors, Method::PATCH, FLIGHTS, &body).await;
+        assert_eq!((changed.status, &changed.json["sink_states"]), (StatusCode::OK, &states));
+    }
+    let refused = send(&doors, Method::PATCH, FLIGHTS, r#"{"sinks":{"archive":true,"index":false}}"#).await;
+    assert_eq!((refused.status, refused.error()), (StatusCode::CONFLICT, ("conflict", "sinks.archive")));
 }
 
 #[rstest]
