@@ -35,6 +35,8 @@ pub(crate) struct Config {
     pub(crate) token: Option<Secret>,
     /// Another issuer's tokens.
     pub(crate) oidc: Oidc,
+    /// Whether an event stream may be made of a dataset that no document describes.
+    pub(crate) implicit_datasets: bool,
     /// How long a shutdown may take in all.
     pub(crate) shutdown_grace_seconds: u64,
     /// How the program's own log is written.
@@ -64,6 +66,7 @@ impl Default for Config {
             roles: Roles::all(),
             token: None,
             oidc: Oidc::default(),
+            implicit_datasets: false,
             shutdown_grace_seconds: 30,
             log_format: LogFormat::default(),
             log_level: "info".to_owned(),

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "crash/switching.rs"]
+mod switching;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -96,6 +98,16 @@ async fn define(server: &Server, dataset: &str) {
 
 /// Runs producers against a server for a random moment, then kills it.
 async fn round(launch: &Launch, dataset: &str, sent: Vec<Sent>, wait: Duration) -> Vec<Sent> {
+    round_beside(launch, (dataset, sent), wait, async |_| {}).await
+}
+
+/// The same while something else is done with the server, as far as it comes.
+async fn round_beside(
+    launch: &Launch,
+    (dataset, sent): (&str, Vec<Sent>),
+    wait: Duration,
+    beside: impl AsyncFnOnce(&Server),
+) -> Vec<Sent> {
     let mut server = launch.start().await;
     let stop = Arc::new(AtomicBool::new(false));
     let client = Client::new();
@@ -106,7 +118,9 @@ async fn round(launch: &Launch, dataset: &str, sent: Vec<Sent>, wait: Duration) 
         tokio::spawn(produce(client, stream, producer as u64, sent, stop))
     });
     let producers: Vec<_> = producers.collect();
-    tokio::time::sleep(wait).await;
+    let begun = std::time::Instant::now();
+    let _elapsed = tokio::time::timeout(wait, beside(&server)).await;
+    tokio::time::sleep(wait.saturating_sub(begun.elapsed())).await;
     server.kill();
     stop.store(true, Ordering::SeqCst);
     let mut after = Vec::new();

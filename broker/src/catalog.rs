@@ -28,10 +28,10 @@ use crate::record::Record;
 use crate::time::Clock;
 use crate::topic::{Cleanup, Offset, Partition, Stage, StreamName, Topic, TopicConfig};
 
-pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, TransformVersion};
+pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, Subscribable, TransformVersion};
 pub use fold::{Change, Changed, Streams};
 pub use rows::{Kept, Row, Rows, Shelf, Slots, Writes};
-pub use spans::{SinkKind, SinkState, Span, Spans, Unsettled};
+pub use spans::{SinkKind, SinkState, Span, Spans, Stamp, Unsettled};
 
 use fold::Recorded;
 
@@ -192,10 +192,10 @@ impl Catalog {
     pub async fn change(&self, name: &StreamName, edit: Edit, by: &str) -> Result<Arc<Stream>> {
         self.refresh().await?;
         let before = self.get(name)?;
-        let now = self.clock.now();
+        let stamp = Stamp { by: Some(by.to_owned()), at: self.clock.now() };
         let switches = edit.sinks.as_ref().is_some_and(|sinks| *sinks != before.definition.sinks);
         let ends = if switches { self.processed_ends(&before).await? } else { Vec::new() };
-        let definition = checked(move || before.edited(edit, (&ends, now))).await?;
+        let definition = checked(move || before.edited(edit, (&ends, stamp))).await?;
         let stream = self.define(definition, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
@@ -231,8 +231,19 @@ impl Catalog {
 
     /// Deletes a stream with its topics. The archive's objects stay; the index removes its splits.
     pub async fn delete(&self, name: &StreamName, by: &str) -> Result<()> {
+        self.delete_if(name, by, |_| Ok(())).await
+    }
+
+    /// Deletes a stream unless `check` refuses it as it is then.
+    pub async fn delete_if(
+        &self,
+        name: &StreamName,
+        by: &str,
+        check: impl FnOnce(&Stream) -> Result<()>,
+    ) -> Result<()> {
         self.refresh().await?;
         let before = self.get(name)?;
+        check(&before)?;
         self.define(before.definition.deleted(self.clock.now()), by).await?;
         for stage in Stage::ALL {
             self.log.delete(&before.topic(stage)).await?;

@@ -39,6 +39,8 @@ struct TimeRule {
     field: String,
     path: Path,
     form: Form,
+    /// An event that has nothing there has no time of its own.
+    is_optional: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +52,8 @@ struct KeyRule {
 /// What was found in an event.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Extracted<'e> {
-    /// The event's own time; none if the stream names no field for it.
+    /// The event's own time; none if the stream names no field for it, or the event has nothing there and
+    /// need not.
     pub time: Option<Timestamp>,
     /// The key; none if the stream names no pointer, or the event has nothing there. It is a piece of
     /// the event unless that is written with escapes.
@@ -78,6 +81,15 @@ impl Extractor {
         Ok(Self { time, key: key.map(KeyRule::new).transpose()? })
     }
 
+    /// The same rules, but an event may have nothing where its time is looked for.
+    #[must_use]
+    pub fn with_optional_time(mut self) -> Self {
+        if let Some(time) = &mut self.time {
+            time.is_optional = true;
+        }
+        self
+    }
+
     /// Checks that `event` is one JSON value and finds time and key in it, in one pass. Errors are
     /// `Invalid` and name `value` where it is not JSON, else the stream's field at fault.
     pub fn extract<'e>(&self, event: &'e [u8]) -> Result<Extracted<'e>> {
@@ -95,7 +107,7 @@ impl Extractor {
         };
         let time = self.time.as_ref().map(|rule| rule.read(found.time)).transpose()?;
         let key = self.key.as_ref().map(|rule| rule.read(found.key)).transpose()?;
-        Ok(Extracted { time, key: key.flatten() })
+        Ok(Extracted { time: time.flatten(), key: key.flatten() })
     }
 }
 
@@ -106,20 +118,22 @@ impl TimeRule {
             Error::invalid("timestamp_field", "name a field, or give a JSON pointer such as /meta/time")
         })?;
         let form = format.map_or(Ok(Form::Detected), Form::given)?;
-        Ok(Self { field: field.to_owned(), path, form })
+        Ok(Self { field: field.to_owned(), path, form, is_optional: false })
     }
 
-    fn read(&self, found: Option<&str>) -> Result<Timestamp> {
+    fn read(&self, found: Option<&str>) -> Result<Option<Timestamp>> {
         let invalid = |message: String| Error::invalid(&self.field, message);
         let text = match Scalar::read(found) {
             Scalar::Text(text) => text,
             Scalar::Number(text) => Cow::Borrowed(text),
+            Scalar::Nothing if self.is_optional => return Ok(None),
             Scalar::Nothing => return Err(invalid("the event has no time here".to_owned())),
             Scalar::Bool(shown) | Scalar::Nested(shown) => {
                 return Err(invalid(format!("a time is a string or a number, not {}", cut(shown))));
             }
         };
-        self.form.read(&text).map_err(|expected| invalid(format!("{expected}, not {:?}", cut(&text))))
+        let read = self.form.read(&text);
+        read.map(Some).map_err(|expected| invalid(format!("{expected}, not {:?}", cut(&text))))
     }
 }
 

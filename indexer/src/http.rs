@@ -27,6 +27,7 @@ pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/events/histogram", get(events::histogram))
         .route("/api/v1/streams/{dataset}/{version}/events/export", get(events::export))
         .route("/streams/{dataset}/{version}/events", get(contract::events))
+        .route("/streams/{dataset}/{version}/events/statistics", get(contract::statistics))
         .with_state(indexer)
 }
 

@@ -109,16 +109,15 @@ impl Ingest {
     /// not all of them could be. Durable where it says nothing else.
     pub(crate) async fn append_each(&self, prepared: Prepared) -> Result<(), Lost> {
         let Prepared { appends, slots } = prepared;
-        let batches = appends.len();
+        let partitions: Vec<_> = appends.iter().map(|append| append.place.partition).collect();
         let appended = join_all(appends.into_iter().map(|append| self.log.append(vec![append]))).await;
         let mut errors: Vec<Option<Error>> = appended.into_iter().map(Result::err).collect();
-        let has_failed = |slot: &Slot| match slot {
-            Slot::Placed { append, .. } => errors[*append].is_some(),
-            Slot::Refused(_) => true,
+        let failed = |(index, slot): (usize, &Slot)| match slot {
+            Slot::Placed { append, .. } => errors[*append].is_some().then(|| (index, partitions[*append])),
+            Slot::Refused(_) => None,
         };
-        let failed = slots.iter().enumerate().filter(|(_, slot)| has_failed(slot));
-        let events = failed.map(|(index, _)| index).collect();
-        let is_all = errors.iter().filter(|error| error.is_some()).count() == batches;
+        let events = slots.iter().enumerate().filter_map(failed).collect();
+        let is_all = errors.iter().all(Option::is_some);
         match errors.iter_mut().find_map(Option::take) {
             Some(error) => Err(Lost { error, events, is_all }),
             None => Ok(()),
@@ -131,8 +130,8 @@ impl Ingest {
 pub(crate) struct Lost {
     /// Why not, of the first that failed.
     pub(crate) error: Error,
-    /// Which, by their index in the request.
-    pub(crate) events: Vec<usize>,
+    /// Which, by their index in the request, with their partitions.
+    pub(crate) events: Vec<(usize, Partition)>,
     /// Whether nothing was written.
     pub(crate) is_all: bool,
 }

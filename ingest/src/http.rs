@@ -7,6 +7,7 @@ mod access;
 mod answer;
 mod collector;
 mod dead_letters;
+mod event_streams;
 mod message;
 mod metadata;
 mod prefer;
@@ -50,6 +51,7 @@ pub(crate) fn router(ingest: Arc<Ingest>) -> Router {
         .merge(metadata::router())
         .merge(webhooks::router())
         .merge(collector::router())
+        .merge(event_streams::router())
         .with_state(ingest)
 }
 

@@ -50,6 +50,8 @@ pub struct Parts {
     pub credentials: Arc<Credentials>,
     /// What is taken at most.
     pub limits: Limits,
+    /// Whether an event stream may be made of a dataset that no document describes.
+    pub implicit_datasets: bool,
     /// Ends the calls of `AppendStream`, when the process stops.
     pub shutdown: CancellationToken,
 }
@@ -61,6 +63,7 @@ pub struct Ingest {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) limits: Limits,
+    pub(crate) implicit_datasets: bool,
     pub(crate) shutdown: CancellationToken,
     pub(crate) admission: Admission,
     /// Chooses the partition of records without a key, request by request.
@@ -75,7 +78,7 @@ impl Ingest {
         ["/api/v1/token", "/token-service/token", "/realms/", "/auth/realms/", "/webhook/"];
 
     /// The paths whose surfaces refuse by themselves, in the words that their clients know.
-    pub const LEFT_PATHS: [&str; 7] = [
+    pub const LEFT_PATHS: [&str; 8] = [
         "/datasets",
         "/datasets/",
         "/metadata/datasets",
@@ -83,14 +86,26 @@ impl Ingest {
         "/event/",
         "/events/",
         "/webhooks/",
+        "/streams/",
     ];
 
     /// The doors, not yet served.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, credentials, limits, shutdown } = parts;
+        let Parts { log, catalog, clock, credentials, limits, implicit_datasets, shutdown } = parts;
         let admission = Admission::new(limits.in_flight_bytes_max);
         let (turn, replaying) = (AtomicU32::new(0), Mutex::new(()));
-        Arc::new(Self { log, catalog, clock, credentials, limits, shutdown, admission, turn, replaying })
+        Arc::new(Self {
+            log,
+            catalog,
+            clock,
+            credentials,
+            limits,
+            implicit_datasets,
+            shutdown,
+            admission,
+            turn,
+            replaying,
+        })
     }
 
     /// The HTTP doors, to be merged with other routers. Errors carry a [`proto::problem::Problem`]

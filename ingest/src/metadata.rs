@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use broker::access::Grant;
 use broker::catalog::Row;
-use broker::metadata::{Document, DocumentId, Fields, Level};
+use broker::metadata::{Document, DocumentId, Fields, Level, parse};
 use broker::{Error, Kind, Permission, Principal, Result, StreamName};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
 use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::Ingest;
@@ -112,6 +113,29 @@ impl Ingest {
             Level::Distribution => {}
         }
         self.catalog.replace_document(caller, &before, fields).await
+    }
+
+    /// Makes documents of a stream's dataset and version where there are none.
+    pub(crate) async fn describe(&self, caller: &Principal, name: &StreamName) -> Result<()> {
+        let dataset = DocumentId::dataset(name.dataset());
+        let made = if self.catalog.document(&dataset).is_none() {
+            let fields = json!({"title": name.dataset(), "source": {"type": "event"}});
+            self.catalog
+                .create_dataset(caller, &dataset, &Document::new(parse(fields.to_string().as_bytes())?))
+                .await
+        } else {
+            Ok(())
+        };
+        let version = dataset.child(name.version());
+        let made = match made {
+            Ok(()) if version.is_none_or(|version| self.catalog.document(&version).is_none()) => {
+                let fields = json!({"version": name.version()});
+                self.create_below(caller, &dataset, parse(fields.to_string().as_bytes())?).await.map(drop)
+            }
+            made => made,
+        };
+        // Somebody else made them a moment ago.
+        made.or_else(|error| if error.kind() == Kind::Conflict { Ok(()) } else { Err(error) })
     }
 
     /// A document. `NotFound` if there is none.

@@ -57,10 +57,23 @@ impl Doors {
         Self::appending_to(limits, |log| log).await
     }
 
+    /// Doors where event streams need no documents.
+    pub(crate) async fn with_implicit_datasets() -> Self {
+        Self::made_of(Limits::default(), |log| log, true).await
+    }
+
     /// Doors that append to another log than the one that holds the catalog.
     pub(crate) async fn appending_to(
         limits: Limits,
         other: impl FnOnce(Arc<dyn Log>) -> Arc<dyn Log>,
+    ) -> Self {
+        Self::made_of(limits, other, false).await
+    }
+
+    async fn made_of(
+        limits: Limits,
+        other: impl FnOnce(Arc<dyn Log>) -> Arc<dyn Log>,
+        implicit_datasets: bool,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let now: Timestamp = serde_json::from_value(NOW.into()).unwrap();
@@ -75,6 +88,7 @@ impl Doors {
             clock: clock.clone(),
             credentials: credentials.clone(),
             limits,
+            implicit_datasets,
             shutdown,
         };
         let ingest = Ingest::new(parts);

@@ -1,6 +1,7 @@
 //! What Headwater says on the wire: the gRPC package `headwater.v1`, generated here and nowhere
 //! else, and the mapping of error kinds to HTTP and gRPC.
 
+pub mod fault;
 pub mod frames;
 pub mod problem;
 

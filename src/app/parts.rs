@@ -85,6 +85,7 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         None => credentials,
     });
     let ingest = Ingest::new(ingest::Parts {
+        implicit_datasets: config.implicit_datasets,
         log: log.clone(),
         catalog: catalog.clone(),
         clock: clock.clone(),

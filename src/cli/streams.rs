@@ -87,6 +87,9 @@ pub(crate) struct ChangeArgs {
     /// How that field is written, in strftime's terms [default: detected]
     #[arg(long, value_name = "FORMAT")]
     pub(super) timestamp_format: Option<String>,
+    /// Whether an event without that field is refused; else it has the time of its arrival [default: true]
+    #[arg(long, value_name = "BOOL")]
+    timestamp_required: Option<bool>,
     /// A JSON pointer to an event's key, such as /origin
     #[arg(long, value_name = "POINTER")]
     pub(super) key: Option<String>,
@@ -206,6 +209,7 @@ impl ChangeArgs {
         let mut body = Map::new();
         insert(&mut body, "timestamp_field", self.timestamp_field.clone());
         insert(&mut body, "timestamp_format", self.timestamp_format.clone());
+        insert(&mut body, "timestamp_required", self.timestamp_required);
         insert(&mut body, "key", self.key.clone());
         insert(&mut body, "transform", self.transform.as_deref().map(program).transpose()?);
         let age = self.retention_age.map(|age| json!(age.0.as_secs()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::spans::{Settled, SinkKind, SinkState, Spans, Unsettled, View};
+use super::spans::{Settled, SinkKind, SinkState, Spans, Stamp, Unsettled, View};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
 use crate::time::Timestamp;
@@ -40,6 +40,9 @@ pub struct Draft {
     pub timestamp_field: Option<String>,
     /// How that field is written, in strftime's terms; detected where it is not given.
     pub timestamp_format: Option<String>,
+    /// Whether an event without that field is refused, which it is where this is not given; else it has the
+    /// time of its arrival.
+    pub timestamp_required: Option<bool>,
     /// A JSON pointer to the value that is the event's key.
     pub key: Option<String>,
     /// A VRL program; identity where it is not given.
@@ -47,6 +50,9 @@ pub struct Draft {
     /// Both on where it is not given.
     #[serde(default)]
     pub sinks: Sinks,
+    /// What the event stream API was told; true elsewhere.
+    #[serde(skip)]
+    pub create_raw: Option<bool>,
 }
 
 impl Draft {
@@ -71,6 +77,8 @@ pub struct Edit {
     /// A new format of that field.
     #[serde(default, deserialize_with = "given")]
     pub timestamp_format: Option<Option<String>>,
+    /// Whether an event without that field is refused.
+    pub timestamp_required: Option<bool>,
     /// A new key pointer.
     #[serde(default, deserialize_with = "given")]
     pub key: Option<Option<String>>,
@@ -79,6 +87,8 @@ pub struct Edit {
     pub transform: Option<Option<String>>,
     /// Which sinks run.
     pub sinks: Option<Sinks>,
+    /// Whether the dataset's events are sent to its subscribers.
+    pub subscribable: Option<bool>,
     /// Whether a sink that this switches on also takes what is in the log already, from where it ended
     /// before or from the beginning.
     #[serde(default)]
@@ -147,6 +157,16 @@ impl Sinks {
     }
 }
 
+/// Whether a stream's events are sent to the subscribers of its dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribable {
+    /// Whether they are.
+    pub enabled: bool,
+    /// Who said so last; none where nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Stamp>,
+}
+
 /// A stream as the catalog keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
@@ -164,6 +184,9 @@ pub struct Definition {
     pub timestamp_field: Option<String>,
     /// How that field is written.
     pub timestamp_format: Option<String>,
+    /// Whether an event without it is refused.
+    #[serde(default = "yes")]
+    pub timestamp_required: bool,
     /// Pointer to the event's key.
     pub key: Option<String>,
     /// Every version of the transform, oldest first, never empty.
@@ -173,6 +196,12 @@ pub struct Definition {
     /// When they were.
     #[serde(default)]
     pub spans: Spans,
+    /// Whether its events are sent to subscribers.
+    #[serde(default)]
+    pub subscribable: Subscribable,
+    /// What the event stream API was told. A stream has its raw topic all the same.
+    #[serde(default = "yes")]
+    pub create_raw: bool,
     /// Rises by one with every change of this stream.
     pub config_version: u64,
     /// The number of this life of the stream; a stream that is deleted and made again has a larger
@@ -222,9 +251,12 @@ impl Definition {
             retention: draft.retention.unwrap_or_default(),
             timestamp_field: draft.timestamp_field,
             timestamp_format: draft.timestamp_format,
+            timestamp_required: draft.timestamp_required.unwrap_or(true),
             key: draft.key,
             transforms: vec![TransformVersion { version: 1, program: draft.transform }],
             spans: Spans::default(),
+            subscribable: Subscribable::default(),
+            create_raw: draft.create_raw.unwrap_or(true),
             sinks: draft.sinks,
             config_version,
             incarnation,
@@ -275,7 +307,9 @@ impl Definition {
 
     /// What finds an event's time and key.
     pub fn extractor(&self) -> Result<Extractor> {
-        Extractor::new(self.timestamp_field.as_deref(), self.timestamp_format.as_deref(), self.key.as_deref())
+        let (field, format) = (self.timestamp_field.as_deref(), self.timestamp_format.as_deref());
+        let extractor = Extractor::new(field, format, self.key.as_deref())?;
+        Ok(if self.timestamp_required { extractor } else { extractor.with_optional_time() })
     }
 
     /// How the stream's topics are made.
@@ -326,7 +360,7 @@ impl Stream {
 
     /// The definition after a change. `ends` is where the partitions of the processed topic end, wanted
     /// where the change switches a sink.
-    pub(super) fn edited(&self, edit: Edit, (ends, now): (&[Offset], Timestamp)) -> Result<Definition> {
+    pub(super) fn edited(&self, edit: Edit, (ends, stamp): (&[Offset], Stamp)) -> Result<Definition> {
         let current = &self.definition;
         if edit.config_version.is_some_and(|version| version != current.config_version) {
             let message = format!("the stream is at config_version {}", current.config_version);
@@ -334,15 +368,19 @@ impl Stream {
         }
         let mut next = current.clone();
         next.config_version += 1;
-        next.updated_at = now;
+        next.updated_at = stamp.at;
         next.retention = edit.retention.unwrap_or(next.retention);
         next.sinks = edit.sinks.unwrap_or(next.sinks);
         for kind in SinkKind::ALL.into_iter().filter(|kind| next.sinks.has(*kind) != current.sinks.has(*kind))
         {
             let view = View { spans: &next.spans, ..self.spans() };
-            next.spans = view.switched((kind, next.sinks.has(kind)), (ends, edit.backfill))?;
+            next.spans = view.switched((kind, next.sinks.has(kind)), (ends, edit.backfill), &stamp)?;
+        }
+        if let Some(enabled) = edit.subscribable.filter(|enabled| *enabled != next.subscribable.enabled) {
+            next.subscribable = Subscribable { enabled, switched: Some(stamp) };
         }
         next.timestamp_field = edit.timestamp_field.unwrap_or(next.timestamp_field);
+        next.timestamp_required = edit.timestamp_required.unwrap_or(next.timestamp_required);
         next.timestamp_format = edit.timestamp_format.unwrap_or(next.timestamp_format);
         next.key = edit.key.unwrap_or(next.key);
         if let Some(program) = edit.transform
@@ -372,6 +410,21 @@ impl Stream {
     /// Rises whenever what is admitted may have changed.
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Who switched a sink last; who made the stream, if nobody has.
+    pub fn switched(&self, kind: SinkKind) -> Stamp {
+        let last = self.definition.spans.of(kind).last();
+        last.and_then(|span| span.switched.clone()).unwrap_or_else(|| self.made())
+    }
+
+    /// Who said last whether its events are sent to subscribers; who made the stream, if nobody has.
+    pub fn subscribable_switched(&self) -> Stamp {
+        self.definition.subscribable.switched.clone().unwrap_or_else(|| self.made())
+    }
+
+    fn made(&self) -> Stamp {
+        Stamp { by: self.definition.updated_by.clone(), at: self.definition.created_at }
     }
 
     /// Where a sink is between on and off.

@@ -139,7 +139,10 @@ fn shown(definition: &Definition) -> Result<Map<String, Value>> {
     {
         fields.remove(name);
     }
-    fields.remove("spans");
+    for name in ["spans", "create_raw"] {
+        fields.remove(name);
+    }
+    fields.insert("subscribable".to_owned(), definition.subscribable.enabled.into());
     fields.insert("transform_version".to_owned(), definition.latest_transform().version.into());
     Ok(fields)
 }

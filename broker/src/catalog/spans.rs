@@ -17,6 +17,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
+use crate::time::Timestamp;
 use crate::topic::{Offset, Partition};
 
 /// How many spans of a sink are remembered. What earlier ones let in is in the sink's output.
@@ -45,6 +46,15 @@ impl SinkKind {
     }
 }
 
+/// Who changed something, and when.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The principal; none in what was written before there were any.
+    pub by: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
 /// A time that a sink is on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Span {
@@ -57,6 +67,10 @@ pub struct Span {
     /// Where each partition ended when the sink was switched off; none while it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Vec<Offset>>,
+    /// Who switched the sink on or, once there is a `to`, off; none for a sink that is on from the stream's
+    /// beginning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switched: Option<Stamp>,
 }
 
 impl Span {
@@ -84,21 +98,22 @@ impl Spans {
     pub(super) fn begin_whole(&mut self, kind: SinkKind) {
         let spans = self.0.entry(kind).or_default();
         if spans.is_empty() {
-            spans.push(Span { number: 1, from: Vec::new(), to: None });
+            spans.push(Span { number: 1, from: Vec::new(), to: None, switched: None });
         }
     }
 
-    pub(super) fn begin(&mut self, kind: SinkKind, from: Vec<Offset>) {
+    pub(super) fn begin(&mut self, kind: SinkKind, from: Vec<Offset>, stamp: &Stamp) {
         let spans = self.0.entry(kind).or_default();
         let number = spans.last().map_or(0, |span| span.number) + 1;
-        spans.push(Span { number, from, to: None });
+        spans.push(Span { number, from, to: None, switched: Some(stamp.clone()) });
         let surplus = spans.len().saturating_sub(SPANS_KEPT);
         spans.drain(..surplus);
     }
 
-    pub(super) fn end(&mut self, kind: SinkKind, to: Vec<Offset>) {
-        if let Some(span) = self.0.get_mut(&kind).and_then(|spans| spans.last_mut()) {
-            span.to.get_or_insert(to);
+    pub(super) fn end(&mut self, kind: SinkKind, to: Vec<Offset>, stamp: &Stamp) {
+        let last = self.0.get_mut(&kind).and_then(|spans| spans.last_mut());
+        if let Some(span) = last.filter(|span| span.to.is_none()) {
+            (span.to, span.switched) = (Some(to), Some(stamp.clone()));
         }
     }
 }
@@ -224,16 +239,17 @@ impl View<'_> {
         &self,
         (kind, is_on): (SinkKind, bool),
         (ends, backfill): (&[Offset], bool),
+        stamp: &Stamp,
     ) -> Result<Spans> {
         let mut spans = self.spans.clone();
         match self.state(kind) {
-            SinkState::Off if is_on && backfill => spans.begin(kind, self.backfill(kind)),
-            SinkState::Off if is_on => spans.begin(kind, ends.to_vec()),
+            SinkState::Off if is_on && backfill => spans.begin(kind, self.backfill(kind), stamp),
+            SinkState::Off if is_on => spans.begin(kind, ends.to_vec(), stamp),
             SinkState::Stopping if is_on => {
                 let message = format!("the {} is still being switched off", kind.name());
                 return Err(Error::new(Kind::Conflict, message).with_field(format!("sinks.{}", kind.name())));
             }
-            SinkState::On | SinkState::Starting if !is_on => spans.end(kind, ends.to_vec()),
+            SinkState::On | SinkState::Starting if !is_on => spans.end(kind, ends.to_vec(), stamp),
             _ => {}
         }
         Ok(spans)
@@ -252,6 +268,10 @@ mod tests {
         View { spans, settled, partitions: 2 }
     }
 
+    fn stamp() -> Stamp {
+        Stamp { by: Some("ann".to_owned()), at: Timestamp::MIN }
+    }
+
     const KIND: SinkKind = SinkKind::Archive;
 
     #[test]
@@ -263,13 +283,13 @@ mod tests {
         assert_eq!(view(&spans, &settled).unsettled(KIND, Partition(1)), None);
 
         let at = offsets([10, 20]);
-        spans = view(&spans, &settled).switched((KIND, false), (&at, false)).unwrap();
+        spans = view(&spans, &settled).switched((KIND, false), (&at, false), &stamp()).unwrap();
         assert_eq!(view(&spans, &settled).state(KIND), SinkState::Stopping);
         assert_eq!(
             view(&spans, &settled).unsettled(KIND, Partition(1)),
             Some(Unsettled::End { span: 1, to: Offset(20) })
         );
-        let refused = view(&spans, &settled).switched((KIND, true), (&at, false)).unwrap_err();
+        let refused = view(&spans, &settled).switched((KIND, true), (&at, false), &stamp()).unwrap_err();
         assert_eq!((refused.kind(), refused.field()), (Kind::Conflict, Some("sinks.archive")));
         settled.settle((KIND, 1), Partition(0), Some(Offset(10)));
         assert_eq!(view(&spans, &settled).state(KIND), SinkState::Stopping);
@@ -279,12 +299,12 @@ mod tests {
         assert_eq!(view(&spans, &settled).state(KIND), SinkState::Off);
 
         let later = offsets([30, 40]);
-        let fresh = view(&spans, &settled).switched((KIND, true), (&later, false)).unwrap();
+        let fresh = view(&spans, &settled).switched((KIND, true), (&later, false), &stamp()).unwrap();
         assert_eq!(
             view(&fresh, &settled).admitted(KIND, Partition(1)),
             [Offset(0)..Offset(23), Offset(40)..Offset(u64::MAX)]
         );
-        let filled = view(&spans, &settled).switched((KIND, true), (&later, true)).unwrap();
+        let filled = view(&spans, &settled).switched((KIND, true), (&later, true), &stamp()).unwrap();
         assert_eq!(
             view(&filled, &settled).unsettled(KIND, Partition(1)),
             Some(Unsettled::Begin { span: 2, from: Offset(23) })
@@ -300,8 +320,8 @@ mod tests {
     #[test]
     fn a_span_that_ends_before_it_began_is_begun_and_then_ended() {
         let (mut spans, mut settled) = (Spans::default(), Settled::default());
-        spans.begin(KIND, offsets([5, 5]));
-        spans.end(KIND, offsets([7, 7]));
+        spans.begin(KIND, offsets([5, 5]), &stamp());
+        spans.end(KIND, offsets([7, 7]), &stamp());
         let seen = |settled: &Settled| view(&spans, settled).unsettled(KIND, Partition(0));
         assert_eq!(seen(&settled), Some(Unsettled::Begin { span: 1, from: Offset(5) }));
         settled.settle((KIND, 1), Partition(0), None);
@@ -312,8 +332,8 @@ mod tests {
     fn only_the_last_spans_are_kept_and_their_numbers_go_on() {
         let mut spans = Spans::default();
         for round in 0..40 {
-            spans.begin(KIND, offsets([round, round]));
-            spans.end(KIND, offsets([round, round]));
+            spans.begin(KIND, offsets([round, round]), &stamp());
+            spans.end(KIND, offsets([round, round]), &stamp());
         }
         let kept: Vec<u32> = spans.of(KIND).iter().map(|span| span.number).collect();
         assert_eq!(kept, (25..=40).collect::<Vec<_>>());

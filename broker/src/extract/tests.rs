@@ -268,3 +268,13 @@ proptest! {
         prop_assert_eq!(is_syntax_error, serde_json::from_str::<Value>(&text).is_err());
     }
 }
+
+#[test]
+fn a_time_that_may_be_missing_is_read_where_it_is_there() {
+    let extractor = Extractor::new(Some("at"), None, None).unwrap().with_optional_time();
+    let time = |event: &str| extractor.extract(event.as_bytes()).map(|extracted| extracted.time);
+    assert_eq!(time("{}").unwrap(), None);
+    assert_eq!(time(r#"{"at":null}"#).unwrap(), None);
+    assert_eq!(time(r#"{"at":0}"#).unwrap(), Some(Timestamp::from_millis(0).unwrap()));
+    assert_eq!(time(r#"{"at":"soon"}"#).unwrap_err().field(), Some("at"));
+}

@@ -9,10 +9,13 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::response::{IntoResponse, Response};
 use broker::access::{Caller, Denial};
+use broker::catalog::Stream;
+use broker::metadata::DocumentId;
 use broker::{Error, Kind, Permission, Principal, Result, StreamName};
 use chrono::{DateTime, NaiveDate};
 use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{StatusCode, Uri};
+use proto::fault::{Detail, Fault};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -35,24 +38,9 @@ enum Refusal {
     Denied(Denial),
 }
 
-/// What is wrong with one parameter.
-#[derive(Debug, Serialize)]
-struct Fault {
-    loc: [&'static str; 2],
-    msg: String,
-    r#type: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ctx: Option<serde_json::Value>,
-}
-
 #[derive(Serialize)]
 struct Message {
     message: String,
-}
-
-#[derive(Serialize)]
-struct Detail<T> {
-    detail: T,
 }
 
 #[derive(Serialize)]
@@ -75,49 +63,108 @@ pub(super) async fn events(
     path: std::result::Result<Path<(String, String)>, PathRejection>,
     uri: Uri,
 ) -> Response {
-    let Ok(Path((dataset, version))) = path else {
-        return Refusal::Message(StatusCode::NOT_FOUND, "Not Found".to_owned()).into_response();
-    };
-    let answered = match caller {
-        Ok(caller) => answer(&indexer, &caller, (&dataset, &version), &uri).await,
-        Err(denial) => Err(Refusal::Denied(denial)),
-    };
-    match answered {
+    match stream(&indexer, caller, path).await {
+        Ok((name, stream)) => answered(page(&indexer, (&name, stream), &uri).await),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// `GET …/events/statistics?from_date=&to_date=`: how many events there are from the beginning of a day to
+/// the beginning of another.
+pub(super) async fn statistics(
+    State(indexer): State<Arc<Indexer>>,
+    Extension(Caller(caller)): Extension<Caller>,
+    path: std::result::Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+) -> Response {
+    match stream(&indexer, caller, path).await {
+        Ok((name, stream)) => answered(count(&indexer, (&name, stream), &uri).await),
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+fn answered(answer: Result<Vec<u8>, Refusal>) -> Response {
+    match answer {
         Ok(body) => written(StatusCode::OK, body),
         Err(refusal) => refusal.into_response(),
     }
 }
 
-async fn answer(
+/// Dataset and version as a path names them.
+type Named = (String, String);
+
+/// The stream that a path names; none where there is nothing to find. The version is looked for before
+/// the parameters are read, so 404 goes before 422.
+async fn stream(
     indexer: &Indexer,
-    caller: &Principal,
-    (dataset, version): (&str, &str),
-    uri: &Uri,
-) -> Result<Vec<u8>, Refusal> {
-    if !indexer.catalog.may(caller, dataset, Permission::Read) {
+    caller: Result<Principal, Denial>,
+    path: std::result::Result<Path<Named>, PathRejection>,
+) -> Result<(Named, Option<Arc<Stream>>), Refusal> {
+    let caller = caller.map_err(Refusal::Denied)?;
+    let missing = |_| Refusal::Message(StatusCode::NOT_FOUND, "Not Found".to_owned());
+    let Path((dataset, version)) = path.map_err(missing)?;
+    if !indexer.catalog.may(&caller, &dataset, Permission::Read) {
         return Err(Refusal::Message(StatusCode::FORBIDDEN, "Forbidden".to_owned()));
     }
-    // The version is looked for before the parameters are read, so 404 goes before 422.
-    let stream = match StreamName::new(dataset, version) {
+    let found = match StreamName::new(&dataset, &version) {
         Ok(name) => indexer.stream(&name).await,
         Err(_) => Err(Error::not_found("no stream has this name")),
     };
-    let stream = stream.map_err(|error| match error.kind() {
-        Kind::NotFound => {
-            let message = format!("Version: {version} for dataset '{dataset}' not found");
-            Refusal::Message(StatusCode::NOT_FOUND, message)
+    let stream = match found {
+        Ok(stream) => Some(stream),
+        Err(error) if error.kind() == Kind::Conflict => None,
+        Err(error) if error.kind() == Kind::NotFound => {
+            if !exists(indexer, (&dataset, &version)) {
+                let message = format!("Version: {version} for dataset '{dataset}' not found");
+                return Err(Refusal::Message(StatusCode::NOT_FOUND, message));
+            }
+            None
         }
-        Kind::Conflict => not_found(dataset, version),
-        _ => Refusal::from(error),
-    })?;
-    let wanted = Wanted::read(dataset, uri)?;
+        Err(error) => return Err(error.into()),
+    };
+    Ok(((dataset, version), stream))
+}
+
+/// Whether there was a stream of this name, or documents describe the version.
+fn exists(indexer: &Indexer, (dataset, version): (&str, &str)) -> bool {
+    let name = StreamName::new(dataset, version);
+    let document = DocumentId::dataset(dataset);
+    let is_there = |id: DocumentId| indexer.catalog.document(&id).is_some();
+    name.is_ok_and(|name| indexer.catalog.all().get(&name).is_some())
+        || document.child(version).is_some_and(|version| is_there(document) && is_there(version))
+}
+
+async fn count(
+    indexer: &Indexer,
+    (name, stream): (&Named, Option<Arc<Stream>>),
+    uri: &Uri,
+) -> Result<Vec<u8>, Refusal> {
+    let mut faults = Vec::from_iter(Fault::of_dataset_id(&name.0));
+    let days = days(&pairs(uri), &mut faults);
+    let ((from, to), []) = (days, &faults[..]) else { return Err(Refusal::Fields(faults)) };
+    let bounds = from.zip(to.and_then(|to| to.pred_opt())).and_then(|(from, to)| Bounds::days(from, to));
+    let (Some(stream), Some(bounds)) = (stream, bounds) else { return Err(not_found(name)) };
+    let query = indexer.query(stream, &Asked::default())?.within(bounds);
+    match indexer.count(&query).await? {
+        (0, _) => Err(not_found(name)),
+        (count, _) => Ok(count.to_string().into_bytes()),
+    }
+}
+
+async fn page(
+    indexer: &Indexer,
+    (name, stream): (&Named, Option<Arc<Stream>>),
+    uri: &Uri,
+) -> Result<Vec<u8>, Refusal> {
+    let wanted = Wanted::read(&name.0, uri)?;
+    let stream = stream.ok_or_else(|| not_found(name))?;
     let query = indexer.query(stream, &Asked::default())?.within(wanted.bounds);
     let _permit = permit(&indexer.queries, "queries")?;
     let snapshot = indexer.snapshot(&query.stream, query.bounds).await?;
     let start = (wanted.page - 1).saturating_mul(wanted.page_size as u64);
     let (events, total) = snapshot.slice(&query, start, wanted.page_size).await?;
     if events.is_empty() {
-        return Err(not_found(dataset, version));
+        return Err(not_found(name));
     }
     let total_pages = total.div_ceil(wanted.page_size as u64);
     let body = blocking(move || {
@@ -128,21 +175,17 @@ async fn answer(
     Ok(body.await?)
 }
 
-fn not_found(dataset: &str, version: &str) -> Refusal {
+fn not_found((dataset, version): &Named) -> Refusal {
     Refusal::Message(StatusCode::BAD_REQUEST, format!("Could not find event: {dataset}/{version}"))
 }
 
 impl Wanted {
     fn read(dataset: &str, uri: &Uri) -> Result<Self, Refusal> {
         let mut faults = Vec::new();
-        check_dataset(dataset, &mut faults);
-        let pairs =
-            Parameters::<Vec<(String, String)>>::try_from_uri(uri).map(|pairs| pairs.0).unwrap_or_default();
-        // Of a parameter that stands twice the last one counts; unknown ones are passed over.
-        let last =
-            |name: &str| pairs.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
-        let from = date("from_date", last("from_date"), &mut faults);
-        let to = date("to_date", last("to_date"), &mut faults);
+        faults.extend(Fault::of_dataset_id(dataset));
+        let pairs = pairs(uri);
+        let (from, to) = days(&pairs, &mut faults);
+        let last = |name| last(&pairs, name);
         let page = number("page", last("page").unwrap_or("1"), i64::MAX, &mut faults);
         let page_size = last("page_size")
             .map_or(Some(PAGE_SIZE_DEFAULT), |text| number("page_size", text, PAGE_SIZE_MAX, &mut faults));
@@ -152,37 +195,42 @@ impl Wanted {
             return Err(Refusal::Fields(faults));
         };
         let bounds = Bounds::days(from, to).ok_or_else(|| {
-            Refusal::Fields(vec![Fault::new("query", "from_date", "invalid date format", "value_error.date")])
+            Refusal::Fields(vec![Fault::new(
+                &["query", "from_date"],
+                "invalid date format",
+                "value_error.date",
+            )])
         })?;
         let page_size = usize::try_from(page_size).unwrap_or(1);
         Ok(Self { bounds, page: page.unsigned_abs(), page_size })
     }
 }
 
-/// The ids that this surface knows: `^[a-z0-9-]*$` of 3 to 70 characters.
-fn check_dataset(dataset: &str, faults: &mut Vec<Fault>) {
-    let fault = |msg: &str, r#type, ctx| {
-        let ctx = Some(ctx);
-        Fault { ctx, ..Fault::new("path", "dataset_id", msg, r#type) }
-    };
-    if dataset.len() < 3 {
-        let msg = "ensure this value has at least 3 characters";
-        faults.push(fault(msg, "value_error.any_str.min_length", serde_json::json!({"limit_value": 3})));
-    } else if !dataset.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-') {
-        let msg = "string does not match regex \"^[a-z0-9-]*$\"";
-        faults.push(fault(msg, "value_error.str.regex", serde_json::json!({"pattern": "^[a-z0-9-]*$"})));
-    }
+type Pairs = Vec<(String, String)>;
+
+fn pairs(uri: &Uri) -> Pairs {
+    Parameters::try_from_uri(uri).map(|Parameters(pairs)| pairs).unwrap_or_default()
+}
+
+/// Of a parameter that stands twice the last one counts; unknown ones are passed over.
+fn last<'p>(pairs: &'p Pairs, name: &str) -> Option<&'p str> {
+    pairs.iter().rev().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+}
+
+fn days(pairs: &Pairs, faults: &mut Vec<Fault>) -> (Option<NaiveDate>, Option<NaiveDate>) {
+    let mut day = |name| date(name, last(pairs, name), faults);
+    (day("from_date"), day("to_date"))
 }
 
 /// A date, or seconds (or milliseconds) since 1970, of which the day is taken.
 fn date(name: &'static str, text: Option<&str>, faults: &mut Vec<Fault>) -> Option<NaiveDate> {
     let Some(text) = text else {
-        faults.push(Fault::new("query", name, "field required", "value_error.missing"));
+        faults.push(Fault::missing(&["query", name]));
         return None;
     };
     let read = day(text).or_else(|| of_epoch(text));
     if read.is_none() {
-        faults.push(Fault::new("query", name, "invalid date format", "value_error.date"));
+        faults.push(Fault::new(&["query", name], "invalid date format", "value_error.date"));
     }
     read
 }
@@ -201,27 +249,24 @@ fn of_epoch(text: &str) -> Option<NaiveDate> {
 
 fn number(name: &'static str, text: &str, max: i64, faults: &mut Vec<Fault>) -> Option<i64> {
     let fault = match text.trim().parse::<i64>() {
-        Err(_) => Fault::new("query", name, "value is not a valid integer", "type_error.integer"),
+        Err(_) => Fault::new(&["query", name], "value is not a valid integer", "type_error.integer"),
         Ok(number) if number < 1 => {
-            let fault =
-                Fault::new("query", name, "ensure this value is greater than 0", "value_error.number.not_gt");
-            Fault { ctx: Some(serde_json::json!({"limit_value": 0})), ..fault }
+            let fault = Fault::new(
+                &["query", name],
+                "ensure this value is greater than 0",
+                "value_error.number.not_gt",
+            );
+            fault.with_ctx(serde_json::json!({"limit_value": 0}))
         }
         Ok(number) if number > max => {
             let msg = format!("ensure this value is less than or equal to {max}");
-            let fault = Fault::new("query", name, &msg, "value_error.number.not_le");
-            Fault { ctx: Some(serde_json::json!({"limit_value": max})), ..fault }
+            let fault = Fault::new(&["query", name], msg, "value_error.number.not_le");
+            fault.with_ctx(serde_json::json!({"limit_value": max}))
         }
         Ok(number) => return Some(number),
     };
     faults.push(fault);
     None
-}
-
-impl Fault {
-    fn new(place: &'static str, name: &'static str, msg: &str, r#type: &'static str) -> Self {
-        Self { loc: [place, name], msg: msg.to_owned(), r#type, ctx: None }
-    }
 }
 
 impl From<Error> for Refusal {

@@ -260,6 +260,39 @@ async fn the_older_surface_pages_whole_days_by_number() {
 }
 
 #[tokio::test]
+async fn the_older_surface_counts_up_to_the_beginning_of_a_day() {
+    let bench = bench().await;
+    let statistics = async |days: &str| json_of(&bench, &format!("{OLD}/statistics?{days}")).await;
+    for (days, count) in [
+        ("from_date=2001-01-01&to_date=2001-01-02", 2),
+        ("from_date=2001-01-01&to_date=2001-01-03", 12),
+        ("from_date=2001-01-02&to_date=2002-01-01", 10),
+    ] {
+        assert_eq!(statistics(days).await, (StatusCode::OK, json!(count)), "{days}");
+    }
+    let none = json!({"message": "Could not find event: flights/1"});
+    for days in ["from_date=2001-01-01&to_date=2001-01-01", "from_date=2001-01-02&to_date=2001-01-01"] {
+        assert_eq!(statistics(days).await, (StatusCode::BAD_REQUEST, none.clone()), "{days}");
+    }
+    let (status, body) = statistics("from_date=2001-02-30").await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(body["detail"].as_array().unwrap().len(), 2);
+    let other = json_of(&bench, "/streams/flights/2/events/statistics").await;
+    let message = "Version: 2 for dataset 'flights' not found";
+    assert_eq!(other, (StatusCode::NOT_FOUND, json!({"message": message})));
+}
+
+#[tokio::test]
+async fn of_a_stream_that_was_deleted_the_older_surface_finds_no_events() {
+    let bench = bench().await;
+    bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap();
+    let none = (StatusCode::BAD_REQUEST, json!({"message": "Could not find event: flights/1"}));
+    let days = "from_date=2001-01-01&to_date=2001-01-02";
+    assert_eq!(json_of(&bench, &format!("{OLD}?{days}")).await, none);
+    assert_eq!(json_of(&bench, &format!("{OLD}/statistics?{days}")).await, none);
+}
+
+#[tokio::test]
 async fn the_older_surface_refuses_in_its_own_shapes() {
     let bench = bench().await;
     let none = json!({"message": "Could not find event: flights/1"});

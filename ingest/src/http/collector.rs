@@ -179,7 +179,8 @@ fn failed(lost: Lost, body: &[u8]) -> Result<Response, Refused> {
     }
     tracing::warn!(%error, events = lost.len(), "a part of a request was not written");
     let events = cut(body, Shape::Json, None)?;
-    let elements = lost.iter().filter_map(|index| serde_json::from_slice(events.get(*index)?.value).ok());
+    let elements =
+        lost.iter().filter_map(|(index, _)| serde_json::from_slice(events.get(*index)?.value).ok());
     let answer = Answer { message: "Request failed for some elements", failed_elements: elements.collect() };
     Ok(json_of_about(body.len(), StatusCode::INTERNAL_SERVER_ERROR, &answer)?)
 }

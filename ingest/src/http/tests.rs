@@ -2,6 +2,7 @@ mod access;
 mod collector;
 mod connections;
 mod dead_letters;
+mod event_streams;
 mod metadata;
 mod records;
 mod streams;

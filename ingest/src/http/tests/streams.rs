@@ -23,10 +23,12 @@ async fn a_stream_is_created_shown_changed_listed_and_deleted() {
     let shown = json!({
         "dataset": "flights", "version": "1", "confidentiality": "yellow", "partitions": 2,
         "retention": {"age_seconds": 604_800, "index": false},
-        "timestamp_field": "date", "timestamp_format": "%Y/%m/%d %H:%M", "key": "/origin",
+        "timestamp_field": "date", "timestamp_format": "%Y/%m/%d %H:%M",
+        "timestamp_required": true, "key": "/origin",
         "transform": null, "transform_version": 1, "transform_activations": {},
         "sinks": {"archive": true, "index": true},
         "sink_states": {"archive": "on", "index": "on"},
+        "subscribable": false,
         "config_version": 1, "created_at": NOW, "updated_at": NOW, "updated_by": "administrator",
         "topics": {
             "raw": "dp.yellow.flights.raw.1.json",
