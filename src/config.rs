@@ -154,6 +154,7 @@ impl Config {
         if let Some((key, _)) = urls.iter().find(|(_, url)| url.as_ref().is_some_and(|url| !is_url(url))) {
             return Err(wrong(key, "a URL begins with https:// or http://"));
         }
+        self.index.zone()?;
         if self.roles.is_empty() {
             return Err(wrong("roles", "at least one of ingest, router, sinks and query must run"));
         }
@@ -243,8 +244,9 @@ mod tests {
     #[test]
     fn what_cannot_be_served_is_refused_by_key() {
         type Change = fn(&mut Config);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 6] = [
             ("kafka.brokers", |config| config.log = LogKind::Kafka),
+            ("index.zone", |config| config.index.zone = "Europe/Olso".to_owned()),
             ("limits.batch_records_max", |config| config.limits.batch_records_max = 0),
             ("limits.in_flight_bytes_max", |config| {
                 config.limits.in_flight_bytes_max = values::Size::mib(1);

@@ -65,6 +65,7 @@ impl Local {
             cache_directory: self.folder.path().join("cache"),
             shutdown: CancellationToken::new(),
             limits,
+            zone: indexer::Zone::UTC,
         })
     }
 

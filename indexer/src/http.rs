@@ -7,6 +7,7 @@
 mod contract;
 mod events;
 mod json;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -28,6 +29,7 @@ pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/events/export", get(events::export))
         .route("/streams/{dataset}/{version}/events", get(contract::events))
         .route("/streams/{dataset}/{version}/events/statistics", get(contract::statistics))
+        .route("/elasticsearch-queries/{dataset}/events", get(statistics::events))
         .with_state(indexer)
 }
 

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use broker::catalog::Stream;
 use broker::{Catalog, Clock, Error, Kind, Log, Result, Sink, StreamName};
+use chrono_tz::Tz;
 use object_store::ObjectStore;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -59,6 +60,8 @@ pub struct Parts {
     pub shutdown: CancellationToken,
     /// How much of everything.
     pub limits: Limits,
+    /// Where days begin that events are counted by.
+    pub zone: Tz,
 }
 
 /// How much the index takes, holds and answers.
@@ -131,6 +134,7 @@ pub struct Indexer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) shutdown: CancellationToken,
     pub(crate) limits: Limits,
+    pub(crate) zone: Tz,
     pub(crate) splits: SplitStore,
     pub(crate) queries: Arc<Semaphore>,
     pub(crate) exports_open: Arc<Semaphore>,
@@ -143,11 +147,11 @@ pub struct Indexer {
 
 impl Indexer {
     /// The paths whose surface refuses by itself, in the words that its clients know.
-    pub const LEFT_PATHS: [&str; 1] = ["/streams/"];
+    pub const LEFT_PATHS: [&str; 2] = ["/streams/", "/elasticsearch-queries/"];
 
     /// Nothing is read before the first query or the first record.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits } = parts;
+        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits, zone } = parts;
         Arc::new(Self {
             log,
             catalog,
@@ -159,6 +163,7 @@ impl Indexer {
             followers_open: Arc::new(Semaphore::new(limits.followers_max)),
             tails: Tails::default(),
             limits,
+            zone,
             streams: Mutex::default(),
             staged_bytes: Arc::default(),
             grown: Grown::default(),

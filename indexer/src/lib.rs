@@ -13,5 +13,6 @@ mod switches;
 #[cfg(test)]
 mod testing;
 
+pub use chrono_tz::Tz as Zone;
 pub use grpc::EventsService;
 pub use index::{Indexer, Limits, Parts};

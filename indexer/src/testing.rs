@@ -63,6 +63,7 @@ impl Bench {
             cache_directory: directory.path().join("cache"),
             shutdown: shutdown.clone(),
             limits: limits.clone(),
+            zone: chrono_tz::Tz::UTC,
         };
         let indexer = Indexer::new(parts);
         Self { directory, log, catalog, clock, objects, shutdown, stream, indexer, limits }
@@ -89,6 +90,7 @@ impl Bench {
             cache_directory: self.directory.path().join(cache),
             shutdown: self.shutdown.clone(),
             limits,
+            zone: chrono_tz::Tz::UTC,
         })
     }
 

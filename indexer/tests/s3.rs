@@ -102,6 +102,7 @@ impl Fixture {
             cache_directory: self.directory.path().join(cache),
             shutdown: CancellationToken::new(),
             limits,
+            zone: headwater_indexer::Zone::UTC,
         })
     }
 

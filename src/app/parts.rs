@@ -76,6 +76,7 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         objects,
         cache_directory: config.data.join("cache"),
         limits: index_limits(&config.index),
+        zone: config.index.zone()?,
         shutdown: stop.clone(),
     });
     let limits = ingest_limits(&config.limits);

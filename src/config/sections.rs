@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use indexer::Zone;
 use serde::{Deserialize, Serialize};
 
 use super::values::{Properties, Size, Span};
+use crate::failure::{Exit, Failure};
 
 /// How the Kafka log is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,6 +179,19 @@ pub(crate) struct Index {
     pub(crate) exports_max: u32,
     /// Followers at the same time.
     pub(crate) followers_max: u32,
+    /// Where days begin that events are counted by, by its name in the time zone database.
+    pub(crate) zone: String,
+}
+
+impl Index {
+    /// Where days begin.
+    pub(crate) fn zone(&self) -> Result<Zone, Failure> {
+        let wrong = |_| {
+            let message = "a name of the time zone database is expected, such as Europe/Oslo or UTC";
+            Failure::new(Exit::Usage, message).with_field("index.zone")
+        };
+        self.zone.parse().map_err(wrong)
+    }
 }
 
 impl Default for Index {
@@ -189,6 +204,7 @@ impl Default for Index {
             cache_bytes_max: Size::mib(10 << 10),
             exports_max: 64,
             followers_max: 1_000,
+            zone: "Europe/Oslo".to_owned(),
         }
     }
 }

@@ -38,9 +38,10 @@ enum Refusal {
     Denied(Denial),
 }
 
+/// A body of one text.
 #[derive(Serialize)]
-struct Message {
-    message: String,
+pub(super) struct Message {
+    pub(super) message: String,
 }
 
 #[derive(Serialize)]
@@ -289,7 +290,8 @@ impl IntoResponse for Refusal {
     }
 }
 
-fn denied(denial: Denial) -> Response {
+/// The answer to somebody who is not known.
+pub(super) fn denied(denial: Denial) -> Response {
     let message = |status, message: &str| said(status, &Message { message: message.to_owned() });
     let detail = |detail| said(StatusCode::FORBIDDEN, &Detail { detail });
     match denial {
@@ -306,7 +308,8 @@ fn denied(denial: Denial) -> Response {
     }
 }
 
-fn said(status: StatusCode, body: &impl Serialize) -> Response {
+/// An answer of JSON.
+pub(super) fn said(status: StatusCode, body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).expect("strings and numbers always become JSON");
     let mut response = written(status, body);
     if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {

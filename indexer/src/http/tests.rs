@@ -283,6 +283,40 @@ async fn the_older_surface_counts_up_to_the_beginning_of_a_day() {
 }
 
 #[tokio::test]
+async fn a_datasets_events_are_counted_by_hour_day_and_week() {
+    let bench = bench().await;
+    let path = "/elasticsearch-queries/flights/events";
+    let counted = |from: &str, to: &str, events: f64| {
+        json!({
+            "from": format!("{from}:00:00+00:00"), "to": format!("{to}:00:00+00:00"), "events": events
+        })
+    };
+    let expected = json!({
+        "dataset_id": "flights",
+        "last_hour": counted("2001-01-01T00", "2001-01-01T01", 1.0),
+        "last_day": counted("2000-12-31T02", "2001-01-01T02", 1.0),
+        "last_week": counted("2000-12-26T00", "2001-01-02T00", 2.0),
+    });
+    assert_eq!(json_of(&bench, path).await, (StatusCode::OK, expected));
+    let none = json_of(&bench, "/elasticsearch-queries/trains/events").await;
+    assert_eq!(none, (StatusCode::NOT_FOUND, json!({"message": "No events found"})));
+    for (caller, status, text) in [
+        (Ok(Principal::of(&User::new("ann", bench.clock.now()))), 403, "Forbidden"),
+        (Err(Denial::Missing), 401, "Unauthorized"),
+        (Err(Denial::Wrong("")), 401, "Unauthorized"),
+    ] {
+        let request = Request::get(path).extension(Caller(caller)).body(Body::empty()).unwrap();
+        let response = bench.indexer.router().oneshot(request).await.unwrap();
+        assert_eq!(response.status().as_u16(), status);
+        assert_eq!(text_json(response).await, json!({"message": text}));
+    }
+}
+
+async fn text_json(response: axum::response::Response) -> Value {
+    serde_json::from_str(&text(response).await).unwrap()
+}
+
+#[tokio::test]
 async fn of_a_stream_that_was_deleted_the_older_surface_finds_no_events() {
     let bench = bench().await;
     bench.catalog.delete(bench.stream.name(), ADMINISTRATOR).await.unwrap();
