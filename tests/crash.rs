@@ -22,6 +22,10 @@ const KILLS: u32 = 50;
 const PRODUCERS: u64 = 4;
 const BATCH: u64 = 20;
 
+/// Held by a test while its server runs on the brokers: servers of one cluster share the partitions, and
+/// each archives its share in its own folder.
+static CLUSTER: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// What one producer sent: the numbers that were acked, and those whose fate it was not told.
 #[derive(Default)]
 struct Sent {
@@ -197,7 +201,7 @@ async fn fifty_kills_on_sled_lose_nothing_that_was_acked_and_double_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_on_kafka_lose_nothing_that_was_acked_and_double_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
     kill_often(&Launch::kafka(folder.path()), &unique("orders")).await;
 }
 

@@ -80,7 +80,7 @@ async fn sinks_that_are_switched_under_load_miss_and_double_nothing_on_sled() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sinks_that_are_switched_under_load_miss_and_double_nothing_on_kafka() {
-    let folder = tempfile::tempdir().unwrap();
+    let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
     // The group waits some seconds for the member that was killed.
     switch_often(&Launch::kafka(folder.path()), &unique("orders"), (3, 8_000..13_000)).await;
 }
