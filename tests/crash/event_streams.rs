@@ -1,0 +1,111 @@
+//! The event stream API on the running binary: a dataset's stream from its creation to its end, with a
+//! `kill -9` in between.
+
+use reqwest::Method;
+
+use super::*;
+
+/// A stream of a server.
+struct Platform<'a> {
+    server: &'a Server,
+    dataset: &'a str,
+}
+
+impl Platform<'_> {
+    async fn send(&self, method: Method, below: &str, body: Value) -> (u16, Value) {
+        let path = format!("/streams/{}/1{below}", self.dataset);
+        let answer = self.server.request(method, &path).body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    async fn get(&self, below: &str) -> (u16, Value) {
+        self.send(Method::GET, below, Value::Null).await
+    }
+
+    async fn describe(&self) {
+        let title = json!({"title": self.dataset, "accessRights": "restricted", "source": {"type": "event"}});
+        let versions = format!("/datasets/{}/versions", self.dataset);
+        for (path, body) in [("/datasets", title), (&*versions, json!({"version": "1"}))] {
+            let (status, answer) = self.server.post(path, &body).await;
+            assert!(status.is_success(), "{path}: {answer}");
+        }
+    }
+
+    async fn has_status(&self, below: &str, status: &str) {
+        until(status, async || (self.get(below).await.1["status"] == status).then_some(())).await;
+    }
+
+    async fn sink(&self, r#type: &str) {
+        let (status, answer) = self.send(Method::POST, "/sinks", json!({ "type": r#type })).await;
+        assert_eq!((status, &answer["status"]), (201, &json!("CREATE_IN_PROGRESS")), "{answer}");
+        self.has_status(&format!("/sinks/{}", r#type), "ACTIVE").await;
+    }
+
+    async fn post(&self, numbers: std::ops::Range<u64>) {
+        let events: Vec<_> = numbers.map(|n| json!({"n": n, "timestamp": "2020-10-18T09:05:00Z"})).collect();
+        assert_eq!(self.send(Method::POST, "/events", events.into()).await, (200, Value::Null));
+    }
+
+    /// The numbers of the events of a day.
+    async fn found(&self) -> Vec<u64> {
+        let (status, page) = self.get("/events?from_date=2020-10-18&to_date=2020-10-18&page_size=100").await;
+        if status == 400 {
+            return Vec::new();
+        }
+        let values = page["values"].as_array().unwrap_or_else(|| panic!("{status}: {page}"));
+        let mut numbers: Vec<u64> = values.iter().map(|event| event["n"].as_u64().unwrap()).collect();
+        numbers.sort_unstable();
+        numbers
+    }
+}
+
+async fn goes_from_creation_to_deletion(launch: &Launch, dataset: &str) {
+    let mut server = launch.start().await;
+    let platform = Platform { server: &server, dataset };
+    let (status, answer) = platform.send(Method::POST, "", Value::Null).await;
+    assert_eq!((status, answer), (404, json!({"message": format!("Could not find dataset: {dataset}")})));
+    platform.describe().await;
+    let (status, answer) = platform.send(Method::POST, "", json!({"create_raw": true})).await;
+    assert_eq!((status, &answer["status"]), (201, &json!("CREATE_IN_PROGRESS")), "{answer}");
+    platform.has_status("", "ACTIVE").await;
+    platform.sink("elasticsearch").await;
+    platform.sink("s3").await;
+    platform.post(0..3).await;
+    assert_eq!(platform.found().await, [0, 1, 2], "what was answered is found");
+
+    server.kill();
+    let server = launch.start().await;
+    let platform = Platform { server: &server, dataset };
+    assert_eq!(platform.found().await, [0, 1, 2]);
+    platform.has_status("/sinks/elasticsearch", "ACTIVE").await;
+    let (status, _) = platform.send(Method::DELETE, "", Value::Null).await;
+    assert_eq!(status, StatusCode::CONFLICT.as_u16());
+    for r#type in ["elasticsearch", "s3"] {
+        let (status, answer) =
+            platform.send(Method::DELETE, &format!("/sinks/{}", r#type), Value::Null).await;
+        assert_eq!(status, 200, "{answer}");
+    }
+    let deleted = until("the sinks are let go of", async || {
+        let (status, answer) = platform.send(Method::DELETE, "", Value::Null).await;
+        (status == 200).then_some(answer)
+    })
+    .await;
+    assert_eq!(deleted, json!({"message": format!("Deleted event stream with id {dataset}/1")}));
+    let (status, shown) = platform.get("").await;
+    assert_eq!((status, &shown["deleted"], &shown["confidentiality"]), (200, &json!(true), &json!("yellow")));
+    assert!(platform.found().await.is_empty());
+    let archived = server.archived(dataset);
+    assert_eq!(archived.len(), 3, "the archive keeps what it has");
+}
+
+#[tokio::test]
+async fn an_event_stream_goes_from_creation_to_deletion_on_sled() {
+    let folder = tempfile::tempdir().unwrap();
+    goes_from_creation_to_deletion(&Launch::local(folder.path()), "buses").await;
+}
+
+#[tokio::test]
+async fn an_event_stream_goes_from_creation_to_deletion_on_kafka() {
+    let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
+    goes_from_creation_to_deletion(&Launch::kafka(folder.path()), &unique("buses")).await;
+}
