@@ -207,14 +207,17 @@ async fn fifty_kills_on_kafka_lose_nothing_that_was_acked_and_double_nothing() {
     kill_often(&Launch::kafka(folder.path()), &unique("orders")).await;
 }
 
-async fn kill_often(launch: &Launch, dataset: &str) {
+/// Defines the stream, and draws what happens to it from a seed that is shown.
+async fn begin(launch: &Launch, dataset: &str) -> StdRng {
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
     let server = launch.start().await;
     define(&server, dataset).await;
-    drop(server);
+    StdRng::seed_from_u64(seed)
+}
 
+async fn kill_often(launch: &Launch, dataset: &str) {
+    let mut random = begin(launch, dataset).await;
     let mut sent: Vec<Sent> = (0..PRODUCERS).map(|_| Sent::default()).collect();
     for _ in 0..KILLS {
         let wait = Duration::from_millis(random.random_range(0..600));

@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod arrived;
 mod collector;
 mod dead_letters;
 mod event_streams;

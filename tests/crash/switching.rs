@@ -36,13 +36,7 @@ async fn switch(server: &Server, dataset: &str, r#type: &str, only_on: bool) -> 
 
 /// `waits` are milliseconds until each of the kills.
 async fn switch_often(launch: &Launch, dataset: &str, (kills, waits): (u32, Range<u64>)) {
-    let seed: u64 = rand::rng().random();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let server = launch.start().await;
-    define(&server, dataset).await;
-    drop(server);
-
+    let mut random = begin(launch, dataset).await;
     let mut sent: Vec<Sent> = (0..PRODUCERS).map(|_| Sent::default()).collect();
     let mut switched = 0;
     for _ in 0..kills {

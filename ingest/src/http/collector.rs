@@ -15,19 +15,16 @@ use broker::access::{Caller, Denial};
 use broker::catalog::Stream;
 use broker::metadata::DocumentId;
 use broker::{Error, Permission, Principal, StreamName};
-use bytes::Bytes;
 use http::{StatusCode, Uri};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::arrived::Arrived;
 use super::message::{Refused, denied, said};
-use super::records::INLINE_BYTES_MAX;
 use super::{StreamPath, json_of_about};
 use crate::Ingest;
-use crate::admission::Charge;
 use crate::append::{Lost, Prepared};
 use crate::auth::Peer;
-use crate::body::{BodyLimit, Coding, decode};
 use crate::cut::{Shape, cut};
 
 const NOT_JSON: &str = "Body is not a valid JSON document";
@@ -98,17 +95,11 @@ async fn collect(
     let Path((dataset, version)) = path.map_err(|error| Error::invalid("path", error.body_text()))?;
     let stream = existing(ingest, &dataset, &version)?;
     sender.check(ingest, &dataset)?;
-    let (head, body) = request.into_parts();
-    let coding = Coding::of(&head.headers)?;
-    let limit = BodyLimit { name: "body_bytes_max", bytes_max: ingest.limits.body_bytes_max };
-    let (body, charge) = ingest.read_body(&head.headers, body, limit).await?;
-    let is_small = body.len() <= INLINE_BYTES_MAX && coding == Coding::Identity;
-    let work = Work { ingest: ingest.clone(), stream, coding, body, charge };
-    let Ready { prepared, body, charge: _charge } =
-        if is_small { work.prepare()? } else { aside(work).await? };
-    match ingest.append_each(prepared).await {
+    let arrived = Arrived::read(ingest, request).await?;
+    let ready = arrived.prepare(move |ingest, body| prepare(ingest, stream.as_deref(), body)).await?;
+    match ingest.append_each(ready.prepared).await {
         Ok(()) => Ok(said(StatusCode::OK, "Ok")),
-        Err(lost) => failed(lost, &body),
+        Err(lost) => failed(lost, &ready.body),
     }
 }
 
@@ -127,42 +118,15 @@ fn existing(ingest: &Ingest, dataset: &str, version: &str) -> Result<Option<Arc<
     Err(Refused::new(StatusCode::NOT_FOUND, message))
 }
 
-/// A body on its way to records.
-struct Work {
-    ingest: Arc<Ingest>,
-    stream: Option<Arc<Stream>>,
-    coding: Coding,
-    body: Bytes,
-    charge: Charge,
-}
-
-/// A body that was checked, and its records.
-struct Ready {
-    prepared: Prepared,
-    body: Bytes,
-    charge: Charge,
-}
-
-impl Work {
-    fn prepare(self) -> Result<Ready, Refused> {
-        let Work { ingest, stream, coding, body, mut charge } = self;
-        let body = decode(body, coding, &ingest.limits, &mut charge)?;
-        let wrong = |message| Refused::new(StatusCode::BAD_REQUEST, message);
-        let events = cut(&body, Shape::Json, None).map_err(|_| wrong(NOT_JSON))?;
-        if events.is_empty() || !events.iter().all(|event| event.value.starts_with(b"{")) {
-            return Err(wrong(NOT_CONFORMING));
-        }
-        let missing =
-            || Refused::new(StatusCode::CONFLICT, "The dataset has no event stream of this version");
-        // What cannot be taken refuses all: the answer has no words for a part of them.
-        let prepared = ingest.prepare(&*stream.ok_or_else(missing)?, events, true)?;
-        Ok(Ready { prepared, body, charge })
+fn prepare(ingest: &Ingest, stream: Option<&Stream>, body: &[u8]) -> Result<Prepared, Refused> {
+    let wrong = |message| Refused::new(StatusCode::BAD_REQUEST, message);
+    let events = cut(body, Shape::Json, None).map_err(|_| wrong(NOT_JSON))?;
+    if events.is_empty() || !events.iter().all(|event| event.value.starts_with(b"{")) {
+        return Err(wrong(NOT_CONFORMING));
     }
-}
-
-async fn aside(work: Work) -> Result<Ready, Refused> {
-    let prepared = tokio::task::spawn_blocking(|| work.prepare()).await;
-    prepared.map_err(|error| Error::internal("check the events").with_source(error))?
+    let missing = || Refused::new(StatusCode::CONFLICT, "The dataset has no event stream of this version");
+    // What cannot be taken refuses all: the answer has no words for a part of them.
+    Ok(ingest.prepare(stream.ok_or_else(missing)?, events, true)?)
 }
 
 /// The answer where the log did not take everything: which events it was.

@@ -1,25 +1,20 @@
 //! `POST /streams/{dataset}/{version}/events`: an array of objects, each an event.
 
-use std::sync::Arc;
-
 use axum::extract::Request;
 use axum::response::Response;
 use broker::catalog::Stream;
 use broker::{Error, Kind, Partition, Permission};
-use bytes::Bytes;
 use http::StatusCode;
 use proto::fault::Fault;
 use serde::Serialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::super::arrived::Arrived;
 use super::super::json_of_about;
-use super::super::records::INLINE_BYTES_MAX;
 use super::{Answer, Of, Refusal, answer, body};
 use crate::Ingest;
-use crate::admission::Charge;
 use crate::append::{Lost, Prepared};
-use crate::body::{BodyLimit, Coding, decode};
 use crate::cut::{Shape, cut};
 
 pub(super) async fn append(of: Of, request: Request) -> Answer {
@@ -28,58 +23,28 @@ pub(super) async fn append(of: Of, request: Request) -> Answer {
         return Err(fault.into());
     }
     let stream = of.living()?;
-    let (head, body) = request.into_parts();
-    let coding = Coding::of(&head.headers)?;
-    let limit = BodyLimit { name: "body_bytes_max", bytes_max: of.ingest.limits.body_bytes_max };
-    let (body, charge) = of.ingest.read_body(&head.headers, body, limit).await?;
-    let is_small = body.len() <= INLINE_BYTES_MAX && coding == Coding::Identity;
-    let work = Work { ingest: of.ingest.clone(), stream, coding, body, charge };
-    let ready = if is_small { work.prepare()? } else { aside(work).await? };
+    let arrived = Arrived::read(&of.ingest, request).await?;
+    let ready = arrived.prepare(move |ingest, body| prepare(ingest, &stream, body)).await?;
     match of.ingest.append_each(ready.prepared).await {
         Ok(()) => Ok(answer(StatusCode::OK, &Value::Null)?),
         Err(lost) => failed(lost, &ready.body),
     }
 }
 
-struct Work {
-    ingest: Arc<Ingest>,
-    stream: Arc<Stream>,
-    coding: Coding,
-    body: Bytes,
-    charge: Charge,
-}
-
-/// A body that was checked, and its records.
-struct Ready {
-    prepared: Prepared,
-    body: Bytes,
-    _charge: Charge,
-}
-
-impl Work {
-    fn prepare(self) -> Result<Ready, Refusal> {
-        let Work { ingest, stream, coding, body, mut charge } = self;
-        let body = decode(body, coding, &ingest.limits, &mut charge)?;
-        check(&body)?;
-        let events = cut(&body, Shape::Json, None)?;
-        let faults: Vec<Fault> = events
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| !event.value.starts_with(b"{"))
-            .map(|(index, _)| not_an_object(index))
-            .collect();
-        if !faults.is_empty() {
-            return Err(Refusal::Faults(faults));
-        }
-        // What cannot be taken refuses all, and says which it is.
-        let prepared = ingest.prepare(&stream, events, true).map_err(of_event)?;
-        Ok(Ready { prepared, body, _charge: charge })
+fn prepare(ingest: &Ingest, stream: &Stream, body: &[u8]) -> Result<Prepared, Refusal> {
+    check(body)?;
+    let events = cut(body, Shape::Json, None)?;
+    let faults: Vec<Fault> = events
+        .iter()
+        .enumerate()
+        .filter(|(_, event)| !event.value.starts_with(b"{"))
+        .map(|(index, _)| not_an_object(index))
+        .collect();
+    if !faults.is_empty() {
+        return Err(Refusal::Faults(faults));
     }
-}
-
-async fn aside(work: Work) -> Result<Ready, Refusal> {
-    let prepared = tokio::task::spawn_blocking(|| work.prepare()).await;
-    prepared.map_err(|error| Error::internal("check the events").with_source(error))?
+    // What cannot be taken refuses all, and says which it is.
+    ingest.prepare(stream, events, true).map_err(of_event)
 }
 
 /// 422 unless the body is an array, of anything.
