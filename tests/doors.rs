@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "doors/okdata.rs"]
+mod okdata;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

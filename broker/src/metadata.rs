@@ -150,6 +150,15 @@ impl Fields {
         self
     }
 
+    /// The same, with these fields in the place of those of their names.
+    #[must_use]
+    pub fn merged(mut self, other: Self) -> Self {
+        for (name, value) in other.0 {
+            self.set(name, value);
+        }
+        self
+    }
+
     /// How many bytes its names and values have.
     pub fn bytes(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.get().len()).sum()
@@ -250,10 +259,20 @@ impl Catalog {
         self.rows_where(&DocumentId::prefix_of_datasets(), None, usize::MAX, |_| true)
     }
 
-    /// Makes a dataset's document, owned by whoever makes it. `Conflict` if there is one.
-    pub async fn create_dataset(&self, by: &Principal, id: &DocumentId, document: &Document) -> Result<()> {
+    /// Makes a dataset's document, owned by whoever makes it, and the document of its latest version if it
+    /// names one. `Conflict` if there is one.
+    pub async fn create_dataset(
+        &self,
+        by: &Principal,
+        (id, document): (&DocumentId, &Document),
+        version: Option<&Document>,
+    ) -> Result<()> {
         let (mut writes, row) = (self.writes(by.name()), id.row());
         writes.set(row.clone(), self.version::<Document>(&row), document)?;
+        let latest = document.latest.as_deref().and_then(|latest| id.child(latest));
+        if let Some((id, version)) = latest.zip(version) {
+            writes.set(id.row(), self.version::<Document>(&id.row()), version)?;
+        }
         // An administrator may do everything without a grant, and the configured token is no user.
         if !by.is_administrator() {
             let (dataset, principal) = (id.path().to_owned(), by.name().to_owned());
@@ -281,7 +300,7 @@ impl Catalog {
         self.write(writes).await
     }
 
-    /// Puts other fields in the place of those that a document had.
+    /// Puts other fields in the place of those that a document had. `Conflict` if it has changed.
     pub async fn replace_document(
         &self,
         by: &Principal,

@@ -12,7 +12,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
 use rand::Rng as _;
 use rand::distr::Alphanumeric;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::Ingest;
@@ -25,24 +25,40 @@ const VERSION_CHARACTERS_MAX: usize = 128;
 pub(crate) const LATEST: &str = "latest";
 /// What answers add to a document, and what is not kept of one that is sent back.
 pub(crate) const ADDED: [&str; 4] = ["Id", "Type", "_links", "_embedded"];
+/// The longest title in the later dialect.
+const TITLE_CHARACTERS_MAX: usize = 128;
+/// The longest name of the field of an event's own time.
+const FIELD_CHARACTERS_MAX: usize = 255;
+const ACCESS_RIGHTS: [&str; 3] = ["non-public", "public", "restricted"];
+const STATES: [&str; 2] = ["active", "maintenance"];
+const SOURCE_TYPES: [&str; 4] = ["database", "event", "file", "none"];
+/// What the later dialect lets nobody change once it is said.
+const LASTING: [&str; 3] = ["accessRights", "confidentiality", "parent_id"];
 /// Characters behind an id that another dataset has already.
 const SUFFIX_CHARACTERS: usize = 5;
 /// How often a name is tried, and how often a change that another one overtook.
 const TRIES: usize = 8;
 
 impl Ingest {
-    /// Makes a dataset's document and answers its id.
-    pub(crate) async fn create_dataset(&self, caller: &Principal, fields: Fields) -> Result<DocumentId> {
+    /// Makes a dataset's document, with a first version if there is one, and answers its id.
+    pub(crate) async fn create_dataset(
+        &self,
+        caller: &Principal,
+        fields: Fields,
+        version: Option<Fields>,
+    ) -> Result<DocumentId> {
         let fields = kept(fields)?;
         let slug = slug::slug(&required(&fields, "title")?);
         if slug.is_empty() {
             return Err(Error::invalid("title", "a title has a letter or a digit of which an id is made"));
         }
-        let document = Document::new(fields);
+        let latest = version.as_ref().map(version_name).transpose()?;
+        let document = Document { fields, latest };
+        let version = version.map(Document::new);
         let mut id = DocumentId::dataset(slug.clone());
         for _ in 0..TRIES {
             if self.is_free(caller, &id) {
-                match self.catalog.create_dataset(caller, &id, &document).await {
+                match self.catalog.create_dataset(caller, (&id, &document), version.as_ref()).await {
                     Err(error) if error.kind() == Kind::Conflict => {}
                     made => return made.map(|()| id),
                 }
@@ -95,24 +111,30 @@ impl Ingest {
         Err(Error::new(Kind::Conflict, format!("{parent} is changed by many at once")))
     }
 
-    /// Puts a document in the place of another.
+    /// Puts what `change` makes of a document in its place.
     pub(crate) async fn replace_document(
         &self,
         caller: &Principal,
         id: &DocumentId,
-        fields: Fields,
+        change: impl Fn(&Fields) -> Result<Fields>,
     ) -> Result<()> {
-        let before = self.document(id)?;
-        self.catalog.require(caller, id.dataset_name(), Permission::Update)?;
-        let fields = kept(fields)?;
-        let own = id.path().rsplit('/').next().unwrap_or_default();
-        match id.level() {
-            Level::Dataset => drop(required(&fields, "title")?),
-            Level::Version => check_same("version", own, &version_name(&fields)?)?,
-            Level::Edition => check_same("edition", own, &edition_name(&fields)?)?,
-            Level::Distribution => {}
+        for _ in 0..TRIES {
+            let before = self.document(id)?;
+            self.catalog.require(caller, id.dataset_name(), Permission::Update)?;
+            let fields = kept(change(&before.value.fields)?)?;
+            let own = id.path().rsplit('/').next().unwrap_or_default();
+            match id.level() {
+                Level::Dataset => drop(required(&fields, "title")?),
+                Level::Version => check_same("version", own, &version_name(&fields)?)?,
+                Level::Edition => check_same("edition", own, &edition_name(&fields)?)?,
+                Level::Distribution => {}
+            }
+            match self.catalog.replace_document(caller, &before, fields).await {
+                Err(error) if error.kind() == Kind::Conflict => {}
+                changed => return changed,
+            }
         }
-        self.catalog.replace_document(caller, &before, fields).await
+        Err(Error::new(Kind::Conflict, format!("{id} is changed by many at once")))
     }
 
     /// Makes documents of a stream's dataset and version where there are none.
@@ -120,9 +142,8 @@ impl Ingest {
         let dataset = DocumentId::dataset(name.dataset());
         let made = if self.catalog.document(&dataset).is_none() {
             let fields = json!({"title": name.dataset(), "source": {"type": "event"}});
-            self.catalog
-                .create_dataset(caller, &dataset, &Document::new(parse(fields.to_string().as_bytes())?))
-                .await
+            let document = Document::new(parse(fields.to_string().as_bytes())?);
+            self.catalog.create_dataset(caller, (&dataset, &document), None).await
         } else {
             Ok(())
         };
@@ -151,6 +172,68 @@ impl Ingest {
         }
         parent.child(self.catalog.document(parent)?.value.latest.as_deref()?)
     }
+}
+
+/// What the later dialect gives a dataset that says nothing of it, and its first version.
+pub(crate) fn with_defaults(fields: Fields) -> Result<(Fields, Fields)> {
+    let defaults = parse(br#"{"source":{"type":"file"},"state":"active"}"#)?;
+    Ok((defaults.merged(fields), parse(br#"{"version":"1"}"#)?))
+}
+
+/// Whether what streams depend on is something that can be depended on.
+pub(crate) fn check_described(level: Level, fields: &Fields) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Source {
+        r#type: String,
+    }
+    if level != Level::Dataset {
+        return Ok(());
+    }
+    if required(fields, "title")?.chars().count() > TITLE_CHARACTERS_MAX {
+        return Err(Error::invalid(
+            "title",
+            format!("a title has at most {TITLE_CHARACTERS_MAX} characters"),
+        ));
+    }
+    let one_of = |field: &'static str, allowed: &[&str], value: Option<&str>| {
+        if value.is_some_and(|value| allowed.contains(&value)) {
+            return Ok(());
+        }
+        Err(Error::invalid(field, format!("the field is one of {}", allowed.join(", "))))
+    };
+    for (field, allowed) in [("accessRights", &ACCESS_RIGHTS[..]), ("state", &STATES[..])] {
+        if fields.get(field).is_some() {
+            one_of(field, allowed, fields.text(field).as_deref())?;
+        }
+    }
+    if let Some(source) = fields.get("source") {
+        let source: Option<Source> = serde_json::from_str(source.get()).ok();
+        one_of("source.type", &SOURCE_TYPES, source.as_ref().map(|source| source.r#type.as_str()))?;
+    }
+    if fields.get("timestamp_field").is_some() {
+        let name = fields.text("timestamp_field").unwrap_or_default();
+        if !(1..=FIELD_CHARACTERS_MAX).contains(&name.chars().count()) {
+            let message = format!("the name of a field has 1 to {FIELD_CHARACTERS_MAX} characters");
+            return Err(Error::invalid("timestamp_field", message));
+        }
+    }
+    Ok(())
+}
+
+/// Whether what may not change has stayed, since objects lie and events are read by it.
+pub(crate) fn check_lasting(before: &Fields, after: &Fields) -> Result<()> {
+    let is_lost = |name: &&&str| {
+        let was = value(before, name);
+        was.is_some() && value(after, name) != was
+    };
+    match LASTING.iter().find(|name| is_lost(name)) {
+        Some(name) => Err(Error::new(Kind::Invalid, format!("The value of {name} cannot be changed."))),
+        None => Ok(()),
+    }
+}
+
+fn value(fields: &Fields, name: &str) -> Option<Value> {
+    serde_json::from_str(fields.get(name)?.get()).ok()
 }
 
 fn conflict(id: &DocumentId) -> Error {

@@ -4,6 +4,7 @@ mod connections;
 mod dead_letters;
 mod event_streams;
 mod metadata;
+mod metadata_later;
 mod records;
 mod streams;
 mod token;
