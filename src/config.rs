@@ -175,6 +175,7 @@ impl Config {
             ("index.segment_events_max", self.index.segment_events_max),
             ("index.exports_max", u64::from(self.index.exports_max)),
             ("index.followers_max", u64::from(self.index.followers_max)),
+            ("index.subscribers_max", u64::from(self.index.subscribers_max)),
             ("shutdown_grace_seconds", self.shutdown_grace_seconds),
         ];
         if let Some((key, _)) = bounds.iter().find(|(_, value)| *value == 0) {

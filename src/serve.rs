@@ -11,13 +11,14 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
+use broker::access::Peer;
 use http::StatusCode;
 use http::header::HeaderValue;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use ingest::auth::Peer;
+use indexer::Handover;
 use ingest::http::shown_path;
 use proto::problem::{Kind, Problem, render};
 use tokio::net::{TcpListener, TcpStream};
@@ -131,10 +132,13 @@ fn serve(
     limits: Limits,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
+    let handover = Handover::default();
+    let left = handover.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let router = router.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(left.clone());
         async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|e| match e {})) }
     });
     async move {
@@ -152,17 +156,20 @@ fn serve(
         let patience = Patience { idle: limits.idle_time_max.0, headers: limits.header_time_max.0 };
         let (stream, timer) = watch(stream, patience);
         let builder = builder(&limits, timer);
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
+        // In a box, so that nothing of it stays with a websocket, which may be there for long.
+        let mut connection = Box::pin(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                connection.as_mut().await
             }
         };
-        if let Err(error) = ended {
-            debug!(error = %error, "connection ended");
+        drop(connection);
+        match (ended, handover.take()) {
+            (Err(error), _) => debug!(error = %error, "connection ended"),
+            (Ok(()), Some(work)) => work.await,
+            (Ok(()), None) => {}
         }
     }
 }

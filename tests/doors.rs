@@ -5,6 +5,8 @@
 mod common;
 #[path = "doors/okdata.rs"]
 mod okdata;
+#[path = "doors/subscription.rs"]
+mod subscription;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

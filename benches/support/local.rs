@@ -66,6 +66,7 @@ impl Local {
             shutdown: CancellationToken::new(),
             limits,
             zone: indexer::Zone::UTC,
+            webhooks: Arc::new(broker::access::webhook::NoWebhooks),
         })
     }
 

@@ -9,6 +9,7 @@ pub mod webhook;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -128,6 +129,16 @@ pub enum Denial {
 /// Who makes a request to a surface that answers denials in its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller(pub Result<Principal, Denial>);
+
+/// The address that a request came from; the server puts it among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self(Ipv4Addr::UNSPECIFIED.into())
+    }
+}
 
 /// Text that is kept and never shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

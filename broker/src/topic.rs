@@ -115,6 +115,11 @@ impl StreamName {
         Ok(Self { dataset: dataset.into(), version: version.into() })
     }
 
+    /// What comes before every name of a dataset, in their order. It is no stream's name itself.
+    pub(crate) fn before_all_of(dataset: &str) -> Self {
+        Self { dataset: dataset.into(), version: "".into() }
+    }
+
     /// The dataset id.
     pub fn dataset(&self) -> &str {
         &self.dataset

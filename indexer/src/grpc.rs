@@ -3,7 +3,6 @@
 
 mod follow;
 mod service;
-mod tail;
 #[cfg(test)]
 mod tests;
 
@@ -18,7 +17,6 @@ use proto::v1;
 use tonic::{Request, Response, Status};
 
 pub use service::EventsService;
-pub(crate) use tail::Tails;
 
 use service::Frames;
 
@@ -177,7 +175,7 @@ fn answered(event: Event) -> v1::Event {
     }
 }
 
-fn message(event: &Line<'_>) -> v1::Event {
+pub(crate) fn message(event: &Line<'_>) -> v1::Event {
     v1::Event {
         position: Some(place(event.partition, event.offset)),
         origin: event.origin.map(|Origin { partition, offset }| place(partition, offset)),

@@ -6,8 +6,10 @@
 
 mod contract;
 mod events;
+mod handover;
 mod json;
 mod statistics;
+mod subscription;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,7 @@ use axum::routing::get;
 use broker::Error;
 use proto::problem::Problem;
 
+pub use self::handover::Handover;
 use crate::index::Indexer;
 
 pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
@@ -30,6 +33,7 @@ pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
         .route("/streams/{dataset}/{version}/events", get(contract::events))
         .route("/streams/{dataset}/{version}/events/statistics", get(contract::statistics))
         .route("/elasticsearch-queries/{dataset}/events", get(statistics::events))
+        .route(subscription::PATH, get(subscription::subscribe))
         .with_state(indexer)
 }
 

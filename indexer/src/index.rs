@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use broker::access::webhook::Webhooks;
 use broker::catalog::Stream;
 use broker::{Catalog, Clock, Error, Kind, Log, Result, Sink, StreamName};
 use chrono_tz::Tz;
@@ -42,7 +43,8 @@ pub(crate) use stream::{PartView, StreamIndex};
 use splits::SplitStore;
 use upkeep::Grown;
 
-use crate::grpc::{EventsService, Tails};
+use crate::follow::Tails;
+use crate::grpc::EventsService;
 
 /// What the index is made of.
 pub struct Parts {
@@ -62,6 +64,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Where days begin that events are counted by.
     pub zone: Tz,
+    /// Who knows the tokens of those who subscribe with one.
+    pub webhooks: Arc<dyn Webhooks>,
 }
 
 /// How much the index takes, holds and answers.
@@ -94,6 +98,9 @@ pub struct Limits {
     /// How many followers there are at the same time. One that is slow holds a chunk or two of a
     /// quarter of a MiB.
     pub followers_max: usize,
+    /// How many subscribers there are at the same time. One that is slow holds a chunk of a quarter of a
+    /// MiB.
+    pub subscribers_max: usize,
     /// What the local copies of splits may take, in bytes.
     pub cache_bytes_max: u64,
     /// How old the list of a stream's splits may be where another process publishes them.
@@ -119,6 +126,7 @@ impl Default for Limits {
             queries_max: 64,
             exports_max: 64,
             followers_max: 1_000,
+            subscribers_max: 20_000,
             cache_bytes_max: 8 << 30,
             listing_age_max: Duration::from_secs(3),
             split_grace: Duration::from_secs(600),
@@ -139,6 +147,8 @@ pub struct Indexer {
     pub(crate) queries: Arc<Semaphore>,
     pub(crate) exports_open: Arc<Semaphore>,
     pub(crate) followers_open: Arc<Semaphore>,
+    pub(crate) subscribers_open: Arc<Semaphore>,
+    pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) tails: Tails,
     streams: Mutex<HashMap<StreamName, Arc<StreamIndex>>>,
     staged_bytes: Arc<AtomicUsize>,
@@ -147,11 +157,11 @@ pub struct Indexer {
 
 impl Indexer {
     /// The paths whose surface refuses by itself, in the words that its clients know.
-    pub const LEFT_PATHS: [&str; 2] = ["/streams/", "/elasticsearch-queries/"];
+    pub const LEFT_PATHS: [&str; 3] = ["/streams/", "/elasticsearch-queries/", "/event-data-subscription"];
 
     /// Nothing is read before the first query or the first record.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits, zone } = parts;
+        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits, zone, webhooks } = parts;
         Arc::new(Self {
             log,
             catalog,
@@ -161,6 +171,8 @@ impl Indexer {
             queries: Arc::new(Semaphore::new(limits.queries_max)),
             exports_open: Arc::new(Semaphore::new(limits.exports_max)),
             followers_open: Arc::new(Semaphore::new(limits.followers_max)),
+            subscribers_open: Arc::new(Semaphore::new(limits.subscribers_max)),
+            webhooks,
             tails: Tails::default(),
             limits,
             zone,

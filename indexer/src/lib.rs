@@ -2,6 +2,7 @@
 //! storage, and the index of tail, segments and splits.
 
 pub mod archive;
+mod follow;
 mod grpc;
 mod http;
 mod index;
@@ -15,4 +16,5 @@ mod testing;
 
 pub use chrono_tz::Tz as Zone;
 pub use grpc::EventsService;
+pub use http::Handover;
 pub use index::{Indexer, Limits, Parts};

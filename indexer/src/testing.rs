@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use broker::access::ADMINISTRATOR;
+use broker::access::webhook::NoWebhooks;
 use broker::catalog::{Draft, Stream};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
@@ -64,6 +65,7 @@ impl Bench {
             shutdown: shutdown.clone(),
             limits: limits.clone(),
             zone: chrono_tz::Tz::UTC,
+            webhooks: Arc::new(NoWebhooks),
         };
         let indexer = Indexer::new(parts);
         Self { directory, log, catalog, clock, objects, shutdown, stream, indexer, limits }
@@ -91,6 +93,7 @@ impl Bench {
             shutdown: self.shutdown.clone(),
             limits,
             zone: chrono_tz::Tz::UTC,
+            webhooks: Arc::new(NoWebhooks),
         })
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use broker::access::ADMINISTRATOR;
+use broker::access::webhook::NoWebhooks;
 use broker::catalog::Stream;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::log::{Chunk, Entry};
@@ -103,6 +104,7 @@ impl Fixture {
             shutdown: CancellationToken::new(),
             limits,
             zone: headwater_indexer::Zone::UTC,
+            webhooks: Arc::new(NoWebhooks),
         })
     }
 

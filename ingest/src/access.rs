@@ -12,7 +12,8 @@ use serde::Deserialize;
 
 use crate::Ingest;
 use crate::auth::keys::Made;
-use crate::auth::{Peer, passwords};
+use crate::auth::passwords;
+use broker::access::Peer;
 
 /// The longest label of a key, in characters.
 pub(crate) const LABEL_CHARACTERS_MAX: usize = 256;

@@ -11,7 +11,6 @@ pub(crate) mod passwords;
 pub(crate) mod tokens;
 pub(crate) mod webhooks;
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
-use broker::access::{Caller, Denial, User};
+use broker::access::{Caller, Denial, Peer, User};
 use broker::catalog::Row;
 use broker::{Catalog, Clock, Error, Principal, Result, Timestamp};
 use http::HeaderMap;
@@ -35,16 +34,6 @@ use crate::linger::{is_grpc, linger};
 
 /// From how many characters on a configured token is not guessed: those that are made have as many.
 const UNGUESSABLE_CHARACTERS: usize = 32;
-
-/// The address that a request came from; the server puts it among the request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
-
-impl Default for Peer {
-    fn default() -> Self {
-        Self(Ipv4Addr::UNSPECIFIED.into())
-    }
-}
 
 /// Knows who presents what.
 pub struct Credentials {

@@ -69,6 +69,12 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
     let settings = archive_settings(&config.archive);
     let archive =
         ArchiveParts { objects: objects.clone(), catalog: catalog.clone(), clock: clock.clone(), settings };
+    let limits = ingest_limits(&config.limits);
+    let credentials = Credentials::new(token.expose().to_owned(), catalog.clone(), clock.clone());
+    let credentials = Arc::new(match issuer(&config.oidc, &clock)? {
+        Some(issuer) => credentials.with_issuer(issuer),
+        None => credentials,
+    });
     let indexer = Indexer::new(indexer::Parts {
         log: log.clone(),
         catalog: catalog.clone(),
@@ -78,12 +84,7 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         limits: index_limits(&config.index),
         zone: config.index.zone()?,
         shutdown: stop.clone(),
-    });
-    let limits = ingest_limits(&config.limits);
-    let credentials = Credentials::new(token.expose().to_owned(), catalog.clone(), clock.clone());
-    let credentials = Arc::new(match issuer(&config.oidc, &clock)? {
-        Some(issuer) => credentials.with_issuer(issuer),
-        None => credentials,
+        webhooks: credentials.clone(),
     });
     let ingest = Ingest::new(ingest::Parts {
         implicit_datasets: config.implicit_datasets,
@@ -209,6 +210,7 @@ fn index_limits(settings: &config::Index) -> indexer::Limits {
         cache_bytes_max: settings.cache_bytes_max.0,
         exports_max: settings.exports_max as usize,
         followers_max: settings.followers_max as usize,
+        subscribers_max: settings.subscribers_max as usize,
         ..indexer::Limits::default()
     }
 }

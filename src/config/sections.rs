@@ -179,6 +179,8 @@ pub(crate) struct Index {
     pub(crate) exports_max: u32,
     /// Followers at the same time.
     pub(crate) followers_max: u32,
+    /// Subscribers at the same time.
+    pub(crate) subscribers_max: u32,
     /// Where days begin that events are counted by, by its name in the time zone database.
     pub(crate) zone: String,
 }
@@ -204,6 +206,7 @@ impl Default for Index {
             cache_bytes_max: Size::mib(10 << 10),
             exports_max: 64,
             followers_max: 1_000,
+            subscribers_max: 20_000,
             zone: "Europe/Oslo".to_owned(),
         }
     }

@@ -1,10 +1,13 @@
 //! Webhook tokens: who presents one may do one thing with one dataset, without being anybody.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Peer;
+use crate::catalog::Row;
 use crate::time::Timestamp;
 
 /// What a webhook token is for.
@@ -64,6 +67,31 @@ impl WebhookToken {
     /// The row's id. Neither part holds a slash.
     pub fn row_id(dataset: &str, id: &str) -> String {
         format!("{dataset}/{id}")
+    }
+}
+
+/// Knows webhook tokens.
+pub trait Webhooks: Send + Sync {
+    /// The row of a token that lets whoever presents it do something with a dataset.
+    fn authorize(
+        &self,
+        token: &str,
+        asked: (&str, Operation),
+        peer: Peer,
+    ) -> std::result::Result<Arc<Row<WebhookToken>>, Reason>;
+}
+
+/// Knows no webhook token.
+pub struct NoWebhooks;
+
+impl Webhooks for NoWebhooks {
+    fn authorize(
+        &self,
+        _: &str,
+        (dataset, _): (&str, Operation),
+        _: Peer,
+    ) -> std::result::Result<Arc<Row<WebhookToken>>, Reason> {
+        Err(Reason::NotAssociated { dataset: dataset.to_owned() })
     }
 }
 

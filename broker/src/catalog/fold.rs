@@ -169,6 +169,12 @@ impl Streams {
         self.0.values()
     }
 
+    /// The streams of a dataset by version, deleted ones too.
+    pub fn of_dataset<'a>(&'a self, dataset: &'a str) -> impl Iterator<Item = &'a Arc<Stream>> {
+        let from = self.0.range(StreamName::before_all_of(dataset)..);
+        from.take_while(move |(name, _)| name.dataset() == dataset).map(|(_, stream)| stream)
+    }
+
     /// Takes one change in, or leaves it out if it lost a race. Answers whether it took it.
     pub(super) fn fold(&mut self, change: Change, offset: Offset) -> bool {
         match change {

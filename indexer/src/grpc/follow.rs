@@ -14,7 +14,7 @@ use futures::{Stream as Events, StreamExt};
 use proto::v1;
 use proto::v1::follow_request::From;
 
-use super::tail::Follower;
+use crate::follow::{Follower, Form};
 use crate::index::Indexer;
 use crate::query::permit;
 
@@ -38,7 +38,8 @@ pub(super) async fn follow(
     for start in starts(indexer.log.as_ref(), &stream, request.from).await? {
         let end = indexer.log.bounds(&start.place).await?.end;
         let life = stream.definition.incarnation;
-        partitions.push(frames(indexer.tails.follow(&indexer.log, life, start, end)).boxed());
+        partitions
+            .push(frames(indexer.tails.follow(&indexer.log, (life, Form::Messages), start, end)).boxed());
     }
     let all: SelectAll<_> = stream::select_all(partitions);
     let stop = indexer.shutdown.clone();
@@ -53,7 +54,7 @@ fn frames(follower: Follower) -> impl Events<Item = Result<Bytes>> + Send {
     stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
         Some(match follower.next().await {
-            Ok(frames) => (Ok(frames), Some(follower)),
+            Ok(chunk) => (Ok(chunk.frames), Some(follower)),
             Err(error) => (Err(error), None),
         })
     })

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use broker::access::Denial;
-use broker::access::webhook::{Operation, Reason, WebhookToken};
+use broker::access::webhook::{Operation, Reason, WebhookToken, Webhooks};
+use broker::access::{Denial, Peer};
 use broker::catalog::Row;
 use broker::{Catalog, Kind, Result, ResultExt as _};
 use rand::TryRngCore as _;
@@ -13,7 +13,7 @@ use subtle::ConstantTimeEq as _;
 use uuid::Builder;
 
 use super::attempts::Subject;
-use super::{Credentials, Peer, keys};
+use super::{Credentials, keys};
 
 /// Of the 64 of the hash. They cannot be taken for a token, which has dashes.
 const ID_CHARACTERS: usize = 32;
@@ -47,16 +47,15 @@ pub(crate) fn find(catalog: &Catalog, dataset: &str, presented: &str) -> Option<
     (is_same && row.value.is_active).then_some(row)
 }
 
-impl Credentials {
-    /// Checks that a webhook token lets whoever presents it do something with a dataset. One that is not
-    /// known counts as a wrong credential of its address; as none can be guessed, a right one is taken
-    /// however much was wrong before.
-    pub fn authorize(
+impl Webhooks for Credentials {
+    /// A token that is not known counts as a wrong credential of its address; as none can be guessed, a
+    /// right one is taken however much was wrong before.
+    fn authorize(
         &self,
         token: &str,
         (dataset, operation): (&str, Operation),
         peer: Peer,
-    ) -> Result<(), Reason> {
+    ) -> Result<Arc<Row<WebhookToken>>, Reason> {
         let (now, from) = (self.clock.now(), Subject::Address(peer.0));
         let Some(token) = find(&self.catalog, dataset, token) else {
             let wait = self.attempts.wait(from, now);
@@ -71,6 +70,6 @@ impl Credentials {
         if token.value.expires_at <= now {
             return Err(Reason::Expired);
         }
-        Ok(())
+        Ok(token)
     }
 }

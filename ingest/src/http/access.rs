@@ -20,7 +20,7 @@ use super::streams::read;
 use super::{Refusal, json, parameters};
 use crate::Ingest;
 use crate::access::{NewKey, NewPassword, UserChange};
-use crate::auth::Peer;
+use broker::access::Peer;
 
 /// Rows of a page whose size was not given.
 const LIMIT_DEFAULT: usize = 100;

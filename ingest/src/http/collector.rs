@@ -10,8 +10,8 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use broker::access::webhook::Operation;
-use broker::access::{Caller, Denial};
+use broker::access::webhook::{Operation, Webhooks as _};
+use broker::access::{Caller, Denial, Peer};
 use broker::catalog::Stream;
 use broker::metadata::DocumentId;
 use broker::{Error, Permission, Principal, StreamName};
@@ -24,7 +24,6 @@ use super::message::{Refused, denied, said};
 use super::{StreamPath, json_of_about};
 use crate::Ingest;
 use crate::append::{Lost, Prepared};
-use crate::auth::Peer;
 use crate::cut::{Shape, cut};
 
 const NOT_JSON: &str = "Body is not a valid JSON document";
@@ -51,7 +50,8 @@ impl Sender {
                 Ok(ingest.catalog.require(principal, dataset, Permission::Write)?)
             }
             Sender::Webhook { token, peer } => {
-                Ok(ingest.credentials.authorize(token, (dataset, Operation::Write), *peer)?)
+                ingest.credentials.authorize(token, (dataset, Operation::Write), *peer)?;
+                Ok(())
             }
         }
     }

@@ -20,8 +20,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Refusal, json, media_type};
 use crate::Ingest;
-use crate::auth::{DenialExt as _, Login, Peer};
+use crate::auth::{DenialExt as _, Login};
 use crate::body::BodyLimit;
+use broker::access::Peer;
 
 /// Where it is, and where clients of Keycloak and of the token service look for it; a realm's name is
 /// taken as it comes.

@@ -10,8 +10,8 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get};
 use axum::{Extension, Router};
-use broker::access::Caller;
-use broker::access::webhook::{Operation, Reason, WebhookToken};
+use broker::access::webhook::{Operation, Reason, WebhookToken, Webhooks as _};
+use broker::access::{Caller, Peer};
 use broker::catalog::Row;
 use broker::{Error, Principal, Timestamp};
 use http::{StatusCode, Uri};
@@ -21,7 +21,6 @@ use serde_json::Value;
 use super::json;
 use super::message::{Refused, denied, said};
 use crate::Ingest;
-use crate::auth::Peer;
 use crate::body::BodyLimit;
 
 const ROOT: &str = "/webhooks/";
@@ -177,7 +176,7 @@ fn authorized(ingest: &Ingest, path: OfToken, uri: &Uri, peer: Peer) -> Result<R
         pairs.find(|(name, _)| name == "operation").ok_or(Wrong::Request(PLACE, MISSING.into()))?;
     let operation = Operation::of(&asked).ok_or(Wrong::Request(PLACE, NO_OPERATION.into()))?;
     let reason = match ingest.credentials.authorize(&token, (&dataset, operation), peer) {
-        Ok(()) => None,
+        Ok(_) => None,
         Err(wait @ Reason::TooMany(_)) => return Err(Refused::from(wait).into()),
         Err(reason) => Some(reason.to_string()),
     };

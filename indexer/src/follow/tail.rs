@@ -1,5 +1,5 @@
 //! Shared tails: what was appended last to a partition that is followed, read from the log and
-//! rendered once for all who follow there.
+//! written once for all who follow there in the same form.
 //!
 //! A follower who is further behind than a tail reaches back reads by itself, up to where the tail
 //! has a chunk that begins. Tails are read by one task of the process and not by those who follow: a
@@ -14,13 +14,11 @@ use broker::{Chunk, Error, Log, Offset, Place, Position, Result};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use proto::frames;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::message;
+use super::Form;
 use crate::index::{Indexer, lock};
-use crate::line::Line;
 
 /// How much is read from one partition at once.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -35,11 +33,11 @@ pub(crate) struct Tails {
     any_begun: Notify,
 }
 
-/// A partition of one life of its stream.
-type TailKey = (u64, Place);
+/// A partition of one life of its stream, in one form.
+type TailKey = (u64, Place, Form);
 
 /// The end of one partition.
-pub(super) struct Tail {
+struct Tail {
     key: TailKey,
     ring: Mutex<Ring>,
     grown: watch::Sender<Grown>,
@@ -59,11 +57,13 @@ struct Ring {
     next: Offset,
 }
 
-/// Events of a range of offsets as frames of gRPC messages.
+/// Events of a range of offsets, as the tail's form has them.
 #[derive(Clone, Debug)]
-pub(super) struct Rendered {
-    pub(super) offsets: Range<Offset>,
-    pub(super) frames: Bytes,
+pub(crate) struct Rendered {
+    pub(crate) offsets: Range<Offset>,
+    pub(crate) frames: Bytes,
+    /// Offsets right before these that were removed before they were read.
+    pub(crate) missed: Option<Range<Offset>>,
 }
 
 /// What a tail has for a follower.
@@ -77,7 +77,7 @@ enum Found {
 }
 
 /// One who follows a partition.
-pub(super) struct Follower {
+pub(crate) struct Follower {
     log: Arc<dyn Log>,
     tail: Arc<Tail>,
     grown: watch::Receiver<Grown>,
@@ -104,8 +104,14 @@ impl Indexer {
 
 impl Tails {
     /// Follows a partition from a position. `end` is where its log ends: a tail begins there.
-    pub(super) fn follow(&self, log: &Arc<dyn Log>, life: u64, from: Position, end: Offset) -> Follower {
-        let key = (life, from.place);
+    pub(crate) fn follow(
+        &self,
+        log: &Arc<dyn Log>,
+        (life, form): (u64, Form),
+        from: Position,
+        end: Offset,
+    ) -> Follower {
+        let key = (life, from.place, form);
         let mut open = lock(&self.open);
         let tail = open.entry(key).or_insert_with_key(|key| {
             let tail = Arc::new(Tail::beginning_at(key.clone(), end));
@@ -121,7 +127,7 @@ impl Tails {
 
     /// How many there are.
     #[cfg(test)]
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         lock(&self.open).len()
     }
 
@@ -166,7 +172,7 @@ impl Tail {
 
     async fn read_past(&self, log: &dyn Log, next: Offset) -> Result<Rendered> {
         let chunk = read_past(log, &self.key.1, next).await?;
-        Ok(Rendered::of(next, &chunk, chunk.next))
+        Ok(Rendered::of(self.key.2, next, &chunk, chunk.next))
     }
 
     fn push(&self, chunk: Rendered) {
@@ -199,25 +205,42 @@ impl Tail {
 }
 
 impl Follower {
+    /// The partition.
+    pub(crate) fn place(&self) -> &Place {
+        &self.tail.key.1
+    }
+
     /// The next events. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Bytes> {
+    pub(crate) async fn next(&mut self) -> Result<Rendered> {
         loop {
             let chunk = match self.tail.find(self.next) {
                 Found::Chunk(chunk) => chunk,
-                Found::Before(end) => {
-                    let chunk = read_past(self.log.as_ref(), &self.tail.key.1, self.next).await?;
-                    Rendered::of(self.next, &chunk, chunk.next.min(end))
-                }
+                Found::Before(end) => self.read_alone(end).await?,
                 Found::AtEnd => {
                     self.wait().await?;
                     continue;
                 }
             };
             self.next = chunk.offsets.end;
-            if !chunk.frames.is_empty() {
-                return Ok(chunk.frames);
+            if !chunk.frames.is_empty() || chunk.missed.is_some() {
+                return Ok(chunk);
             }
         }
+    }
+
+    /// What lies before the tail's chunks. What was removed before this follower came to it is named;
+    /// other offsets that are left out never held an event.
+    async fn read_alone(&self, end: Offset) -> Result<Rendered> {
+        let (place, form) = (&self.tail.key.1, self.tail.key.2);
+        let chunk = read_past(self.log.as_ref(), place, self.next).await?;
+        let first = chunk.entries.first().map_or(chunk.next, |entry| entry.offset);
+        let missed = if first > self.next {
+            let kept = self.log.bounds(place).await?.start.min(first);
+            (kept > self.next).then_some(self.next..kept)
+        } else {
+            None
+        };
+        Ok(Rendered { missed, ..Rendered::of(form, self.next, &chunk, chunk.next.min(end)) })
     }
 
     /// Waits until the tail has grown past where it is followed.
@@ -239,11 +262,11 @@ async fn read_past(log: &dyn Log, place: &Place, next: Offset) -> Result<Chunk> 
 
 impl Rendered {
     /// What a chunk has below `end`, which was read from `from` on.
-    fn of(from: Offset, chunk: &Chunk, end: Offset) -> Self {
-        let mut out = Vec::new();
+    fn of(form: Form, from: Offset, chunk: &Chunk, end: Offset) -> Self {
+        let (mut scratch, mut out) = (Vec::new(), Vec::new());
         for entry in chunk.entries.iter().take_while(|entry| entry.offset < end) {
-            frames::put(&message(&Line::of(chunk.place.partition, entry)), &mut out);
+            form.put(&chunk.place, entry, (&mut scratch, &mut out));
         }
-        Self { offsets: from..end.max(from), frames: out.into() }
+        Self { offsets: from..end.max(from), frames: out.into(), missed: None }
     }
 }
