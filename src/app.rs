@@ -154,8 +154,7 @@ async fn router(
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)
         .method_not_allowed_fallback(ingest::http::method_not_allowed);
-    let guard =
-        Guard::new(parts.credentials.clone()).open(["/healthz", "/readyz", "/grpc.health.v1.Health/"]);
+    let guard = Guard::new(parts.ingest.clone()).open(["/healthz", "/readyz", "/grpc.health.v1.Health/"]);
     ingest::auth::layer(
         router,
         guard.open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS).leave(Indexer::LEFT_PATHS),

@@ -19,6 +19,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use indexer::Handover;
+use ingest::auth::seal;
 use ingest::http::shown_path;
 use proto::problem::{Kind, Problem, render};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,7 +110,7 @@ async fn measure(State(bytes_max): State<usize>, request: Request, next: Next) -
 async fn identify(request: Request, next: Next) -> Response {
     let id = request_id(&request);
     let (method, path) = (request.method().clone(), shown_path(request.uri().path()).into_owned());
-    let mut response = render(next.run(request).await, &id);
+    let mut response = seal(render(next.run(request).await, &id)).await;
     debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);

@@ -6,6 +6,8 @@
 mod common;
 #[path = "crash/event_streams.rs"]
 mod event_streams;
+#[path = "crash/signatures.rs"]
+mod signatures;
 #[path = "crash/switching.rs"]
 mod switching;
 

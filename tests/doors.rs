@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "doors/hawk.rs"]
+mod hawk;
 #[path = "doors/okdata.rs"]
 mod okdata;
 #[path = "doors/subscription.rs"]

@@ -5,6 +5,7 @@
 //! of a dataset and an administrator hold them all. Nothing here checks a credential; the doors do, and
 //! hand on a [`Principal`].
 
+pub mod nonces;
 pub mod webhook;
 
 use std::collections::BTreeSet;
@@ -202,6 +203,9 @@ pub struct Key {
     /// SHA-256 of its secret, in hexadecimal. A secret has 256 random bits, so that a slow hash would
     /// add nothing.
     pub secret_sha256: String,
+    /// Whether requests may be signed with its secret, which then is one that every process can find again.
+    #[serde(default)]
+    pub can_sign: bool,
     /// What it is for, in its owner's words.
     #[serde(default)]
     pub label: String,

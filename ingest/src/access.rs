@@ -44,6 +44,8 @@ pub(crate) struct NewKey {
     /// Whoever asks, where it is not given.
     pub(crate) user: Option<String>,
     pub(crate) label: String,
+    /// Whether requests may be signed with it.
+    pub(crate) can_sign: bool,
     /// For ever, where it is not given.
     pub(crate) life: Option<Duration>,
 }
@@ -176,17 +178,25 @@ impl Ingest {
         }
         let created_at = self.clock.now();
         let expires_at = new.life.map(|life| end_of(life, created_at)).transpose()?;
-        let made = Made::random();
+        let made = if new.can_sign { self.signing_key()? } else { Made::random() };
         let key = Key {
             id: made.id.clone(),
             user: user.to_owned(),
             secret_sha256: made.secret_sha256.clone(),
+            can_sign: new.can_sign,
             label: new.label,
             created_at,
             expires_at,
         };
         let row = self.set(caller, &made.id, &key).await?;
         Ok((made, row))
+    }
+
+    fn signing_key(&self) -> Result<Made> {
+        let id = Made::random().id;
+        let secret = self.credentials.signing_secret(&id);
+        let secret = secret.ok_or_else(|| Error::internal("make a key to sign with: there is no token"))?;
+        Ok(Made::of(id, &secret))
     }
 
     /// Takes a key away: from now on it is not known any more. Everybody may do so with its own.

@@ -5,6 +5,8 @@
 //! is understood, by the dataset that it names.
 
 pub(crate) mod attempts;
+mod derived;
+mod hawk;
 pub(crate) mod keys;
 pub mod oidc;
 pub(crate) mod passwords;
@@ -28,8 +30,11 @@ use proto::problem::{Kind, Problem};
 use subtle::ConstantTimeEq as _;
 
 use self::attempts::{Attempts, Subject};
+use self::derived::Derived;
+use self::hawk::{Checked, Seal};
 use self::oidc::Issuer;
 use self::tokens::Signer;
+use crate::Ingest;
 use crate::linger::{is_grpc, linger};
 
 /// From how many characters on a configured token is not guessed: those that are made have as many.
@@ -41,6 +46,8 @@ pub struct Credentials {
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
     signer: Signer,
+    /// Of the secrets that requests are signed with.
+    signing: Derived,
     issuer: Option<Arc<Issuer>>,
     attempts: Attempts,
 }
@@ -55,7 +62,8 @@ impl Credentials {
     /// `token` is the administrator's; an empty one opens to nobody.
     pub fn new(token: String, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Self {
         let (signer, attempts) = (Signer::new(token.clone()), Attempts::default());
-        Self { token, catalog, clock, signer, issuer: None, attempts }
+        let signing = Derived::new(token.clone(), hawk::PURPOSE);
+        Self { token, catalog, clock, signer, signing, issuer: None, attempts }
     }
 
     /// The same, and tokens of another issuer are taken, too.
@@ -232,9 +240,10 @@ pub(crate) trait DenialExt {
 impl DenialExt for Denial {
     fn problem(self) -> Problem {
         let (kind, message) = match self {
-            Denial::Missing | Denial::Unsupported => {
-                (Kind::Unauthenticated, "present a token or an API key as authorization: Bearer TOKEN")
-            }
+            Denial::Missing | Denial::Unsupported => (
+                Kind::Unauthenticated,
+                "present a token or an API key as authorization: Bearer TOKEN, or a signature as authorization: Hawk …",
+            ),
             Denial::Expired(message) | Denial::Wrong(message) => (Kind::Unauthenticated, message),
             Denial::TooMany(_) => (Kind::Busy, "too many wrong credentials came from there, wait"),
             Denial::Unavailable(message) => (Kind::Unavailable, message),
@@ -259,15 +268,15 @@ impl DenialExt for Denial {
 /// Lets nobody in whose credential is not known, but for the paths that are open.
 #[derive(Clone)]
 pub struct Guard {
-    credentials: Arc<Credentials>,
+    ingest: Arc<Ingest>,
     open: Arc<[String]>,
     left: Arc<[String]>,
 }
 
 impl Guard {
     /// Everything is closed to who presents nothing.
-    pub fn new(credentials: Arc<Credentials>) -> Self {
-        Self { credentials, open: Arc::default(), left: Arc::default() }
+    pub fn new(ingest: Arc<Ingest>) -> Self {
+        Self { ingest, open: Arc::default(), left: Arc::default() }
     }
 
     /// The same, but these paths are open to everybody, too. One that ends with `/` opens what lies
@@ -298,24 +307,45 @@ pub fn layer(router: Router, guard: Guard) -> Router {
     router.layer(from_fn_with_state(guard, check)).layer(from_fn(linger))
 }
 
-async fn check(State(guard): State<Guard>, mut request: Request, next: Next) -> Response {
+async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if is_among(&guard.open, path) {
         return next.run(request).await;
     }
     let is_left = is_among(&guard.left, path);
     let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-    let found = guard.credentials.identify(request.headers(), peer).await;
-    if is_left {
-        request.extensions_mut().insert(Caller(found));
-        return next.run(request).await;
-    }
-    match found {
+    let checked = if hawk::presented(request.headers()).is_some() {
+        match guard.ingest.check_signed(request, peer).await {
+            Ok(checked) => checked,
+            Err(refusal) => return *refusal,
+        }
+    } else {
+        let found = guard.ingest.credentials.identify(request.headers(), peer).await;
+        Checked { found, request, seal: None }
+    };
+    let Checked { found, mut request, seal } = checked;
+    let mut answer = match found {
+        found if is_left => {
+            request.extensions_mut().insert(Caller(found));
+            next.run(request).await
+        }
         Ok(principal) => {
             request.extensions_mut().insert(principal);
             next.run(request).await
         }
         Err(denial) => refused(request.headers(), denial),
+    };
+    if let Some(seal) = seal {
+        answer.extensions_mut().insert(seal);
+    }
+    answer
+}
+
+/// Signs the answer to a signed request. It is the last to touch it, as its body is covered.
+pub async fn seal(mut answer: Response) -> Response {
+    match answer.extensions_mut().remove::<Seal>() {
+        Some(seal) => seal.put(answer).await,
+        None => answer,
     }
 }
 
@@ -341,9 +371,7 @@ mod tests {
     use crate::testing::Doors;
 
     async fn guard(token: &str) -> Guard {
-        let doors = Doors::open().await;
-        let (catalog, clock) = (doors.ingest.catalog.clone(), doors.ingest.clock.clone());
-        Guard::new(Arc::new(Credentials::new(token.to_owned(), catalog, clock)))
+        Doors::open().await.guard(token)
     }
 
     async fn ask(path: &str, headers: &[(&str, &str)]) -> Response {
@@ -403,9 +431,9 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer "));
         let guard = guard("").await;
-        assert_eq!(guard.credentials.identify(&headers, Peer::default()).await, Err(Denial::Missing));
+        assert_eq!(guard.ingest.credentials.identify(&headers, Peer::default()).await, Err(Denial::Missing));
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer x"));
-        let denial = guard.credentials.identify(&headers, Peer::default()).await.unwrap_err();
+        let denial = guard.ingest.credentials.identify(&headers, Peer::default()).await.unwrap_err();
         assert!(matches!(denial, Denial::Wrong(_)), "{denial:?}");
     }
 }

@@ -27,6 +27,7 @@ mod webhooks;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
+use broker::access::nonces::Nonces;
 use broker::{Catalog, Clock, Log};
 use proto::v1::ingest_server::IngestServer;
 use proto::v1::streams_server::StreamsServer;
@@ -62,6 +63,7 @@ pub struct Ingest {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) credentials: Arc<Credentials>,
+    pub(crate) nonces: Nonces,
     pub(crate) limits: Limits,
     pub(crate) implicit_datasets: bool,
     pub(crate) shutdown: CancellationToken,
@@ -92,6 +94,7 @@ impl Ingest {
     /// The doors, not yet served.
     pub fn new(parts: Parts) -> Arc<Self> {
         let Parts { log, catalog, clock, credentials, limits, implicit_datasets, shutdown } = parts;
+        let nonces = Nonces::new(log.clone(), clock.clone());
         let admission = Admission::new(limits.in_flight_bytes_max);
         let (turn, replaying) = (AtomicU32::new(0), Mutex::new(()));
         Arc::new(Self {
@@ -99,6 +102,7 @@ impl Ingest {
             catalog,
             clock,
             credentials,
+            nonces,
             limits,
             implicit_datasets,
             shutdown,

@@ -10,6 +10,7 @@ use broker::access::ADMINISTRATOR;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
 use broker::{Append, Batch, Catalog, Entry, Log, Place, Position, Record, Stage, StreamName, Timestamp};
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -38,6 +39,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) json: Value,
+    pub(crate) body: Bytes,
 }
 
 impl Answer {
@@ -86,14 +88,15 @@ impl Doors {
             log: other(log.clone()),
             catalog,
             clock: clock.clone(),
-            credentials: credentials.clone(),
+            credentials,
             limits,
             implicit_datasets,
             shutdown,
         };
         let ingest = Ingest::new(parts);
-        let render = |response: Response| async { proto::problem::render(response, "request-1") };
-        let guard = Guard::new(credentials).open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS);
+        let render =
+            |response: Response| async { auth::seal(proto::problem::render(response, "request-1")).await };
+        let guard = Guard::new(ingest.clone()).open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS);
         let router = auth::layer(ingest.router(), guard);
         let router = router.layer(axum::middleware::map_response(render));
         Self { ingest, log, clock, router, _folder: folder }
@@ -102,7 +105,16 @@ impl Doors {
     /// A guard over the same catalog.
     pub(crate) fn guard(&self, token: &str) -> Guard {
         let (catalog, clock) = (self.ingest.catalog.clone(), self.ingest.clock.clone());
-        Guard::new(Arc::new(Credentials::new(token.to_owned(), catalog, clock)))
+        let credentials = Credentials::new(token.to_owned(), catalog.clone(), clock.clone());
+        Guard::new(Ingest::new(Parts {
+            log: self.log.clone(),
+            catalog,
+            clock,
+            credentials: Arc::new(credentials),
+            limits: self.ingest.limits.clone(),
+            implicit_datasets: false,
+            shutdown: CancellationToken::new(),
+        }))
     }
 
     /// Defines the stream `flights/1` with these fields more.
@@ -133,7 +145,7 @@ impl Doors {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         let json = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
-        Answer { status: parts.status, headers: parts.headers, json }
+        Answer { status: parts.status, headers: parts.headers, json, body }
     }
 
     /// Runs `client` while the doors are served on a port of this machine.

@@ -36,10 +36,9 @@ pub(super) struct Parts {
     pub(super) log: Arc<dyn Log>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) catalog: Arc<Catalog>,
-    pub(super) credentials: Arc<Credentials>,
     pub(super) indexer: Arc<Indexer>,
     pub(super) archive: ArchiveParts,
-    ingest: Arc<Ingest>,
+    pub(super) ingest: Arc<Ingest>,
 }
 
 /// What each archive sink is made of.
@@ -91,11 +90,11 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         log: log.clone(),
         catalog: catalog.clone(),
         clock: clock.clone(),
-        credentials: credentials.clone(),
+        credentials,
         limits,
         shutdown: stop,
     });
-    Ok(Parts { log, clock, catalog, credentials, indexer, archive, ingest })
+    Ok(Parts { log, clock, catalog, indexer, archive, ingest })
 }
 
 /// The issuer whose tokens are taken, where one is configured.

@@ -10,7 +10,7 @@ use super::{Settings, output};
 use crate::config::values::Span;
 use crate::failure::{Exit, Failure};
 
-const COLUMNS: [&str; 5] = ["id", "user", "label", "created_at", "expires_at"];
+const COLUMNS: [&str; 6] = ["id", "user", "label", "hawk", "created_at", "expires_at"];
 
 /// Makes, lists and deletes API keys.
 #[derive(Debug, Subcommand)]
@@ -26,6 +26,9 @@ pub(crate) enum Keys {
         /// How long it is taken, such as `90 d` [default: for ever]
         #[arg(long, value_name = "TIME", value_parser = span)]
         expires_in: Option<Span>,
+        /// Lets requests be signed with it (Hawk): of hwk.ID.SECRET, ID is the id and SECRET the key
+        #[arg(long)]
+        hawk: bool,
         /// Prints all that is known of it as JSON instead of the key alone
         #[arg(long)]
         json: bool,
@@ -50,9 +53,9 @@ impl Keys {
     pub(crate) async fn run(&self, settings: &Settings) -> Result<(), Failure> {
         let client = Client::new(settings)?;
         match self {
-            Keys::Create { user, label, expires_in, json: is_json } => {
+            Keys::Create { user, label, expires_in, hawk, json: is_json } => {
                 let seconds = expires_in.map(|life| life.0.as_secs());
-                let body = json!({"user": user, "label": label, "expires_in_seconds": seconds});
+                let body = json!({"user": user, "label": label, "expires_in_seconds": seconds, "hawk": hawk});
                 let made: Value = client.call(Method::POST, "api/v1/keys", &body).await?;
                 if *is_json {
                     return output::json(&made);

@@ -27,6 +27,7 @@ pub(crate) struct Launch {
     data: PathBuf,
     arguments: Vec<String>,
     settings: Vec<(String, String)>,
+    port: Option<u16>,
 }
 
 impl Launch {
@@ -38,7 +39,7 @@ impl Launch {
             ("HEADWATER_LOG_LEVEL", "warn"),
         ];
         let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
-        Self { data: data.to_owned(), arguments: Vec::new(), settings }
+        Self { data: data.to_owned(), arguments: Vec::new(), settings, port: None }
     }
 
     /// The same on the real Kafka broker that `scripts/kafka start` runs. A query waits for the router
@@ -63,9 +64,14 @@ impl Launch {
         self
     }
 
+    /// The same at one port, however often it is started.
+    pub(crate) fn at_one_port(self) -> Self {
+        Self { port: Some(free_port()), ..self }
+    }
+
     /// Starts it and waits until it is ready.
     pub(crate) async fn start(&self) -> Server {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = self.port.unwrap_or_else(free_port);
         let child = Command::new(env!("CARGO_BIN_EXE_headwater"))
             .arg("serve")
             .arg("--data")
@@ -209,6 +215,10 @@ pub(crate) fn unique(name: &str) -> String {
 /// A short wait between two questions to another process.
 pub(crate) async fn pause() {
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) {

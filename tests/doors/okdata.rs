@@ -17,7 +17,7 @@ async fn the_published_sdk_works_unmodified() {
     let answer = password.json(&json!({"password": "a long password"})).send().await.unwrap();
     assert!(answer.status().is_success(), "{}", answer.status());
 
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doors/okdata.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doors/with_okdata_sdk.py");
     let arguments = [script, server.base(), "janedoe", "a long password"];
     let output = Command::new(python).args(arguments).output().await.unwrap();
     let (said, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

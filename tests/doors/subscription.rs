@@ -290,6 +290,8 @@ async fn events_come_as_server_sent_events_that_resume() {
     assert!(seen.into_iter().eq(0..10), "each came once");
     switch(&server, false).await;
     post_numbers(&server, 10..11).await;
+    // It counts as there once it is processed, which a query waits for.
+    assert_eq!(server.get(&format!("{EVENTS}/count")).await["count"], 11);
     switch(&server, true).await;
     post_numbers(&server, 11..12).await;
     assert_eq!(events.next().await.1["n"].as_u64(), Some(11));

@@ -89,8 +89,15 @@ pub(crate) struct Subscription {
 
 /// A stream whose tails are followed until this is dropped.
 struct Followed {
-    life: u64,
+    time: Time,
     _until: DropGuard,
+}
+
+/// Which life of a stream it is, and since when one can subscribe to it.
+type Time = (u64, Timestamp);
+
+fn time_of(stream: &Stream) -> Time {
+    (stream.definition.incarnation, stream.subscribable_switched().at)
 }
 
 impl Since {
@@ -229,11 +236,12 @@ impl Subscription {
     async fn choose(&mut self) -> Result<()> {
         let streams = self.changes.borrow_and_update().clone();
         let open = self.open_in(&streams);
-        let life_of = |name: &StreamName| {
+        // One that was switched off and on again was off, even if that is seen only now.
+        let is_same = |name: &StreamName, followed: &Followed| {
             let stream = open.iter().find(|stream| stream.name() == name);
-            stream.map(|stream| stream.definition.incarnation)
+            stream.is_some_and(|stream| time_of(stream) == followed.time)
         };
-        self.followed.retain(|name, followed| life_of(name) == Some(followed.life));
+        self.followed.retain(|name, followed| is_same(name, followed));
         self.at.retain(|version| self.followed.keys().any(|name| name.version() == version));
         for stream in open {
             if !self.followed.contains_key(stream.name()) {
@@ -279,7 +287,8 @@ impl Subscription {
         for follower in followers {
             self.coming.push(news_of(follower).take_until(until.clone().cancelled_owned()).boxed());
         }
-        self.followed.insert(stream.name().clone(), Followed { life, _until: until.drop_guard() });
+        self.followed
+            .insert(stream.name().clone(), Followed { time: time_of(stream), _until: until.drop_guard() });
         Ok(())
     }
 }

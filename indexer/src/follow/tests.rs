@@ -105,6 +105,20 @@ async fn what_one_can_subscribe_to_comes_from_now_on() {
 }
 
 #[tokio::test]
+async fn what_came_while_it_was_off_is_not_sent_even_if_nobody_looked_then() {
+    let bench = bench().await;
+    let stream = bench.switch("1", true).await;
+    let mut subscription = bench.subscribed("now").await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.switch("1", false).await;
+    bench.put(&stream, 0, "while it was off").await;
+    bench.clock.advance(Duration::from_secs(1));
+    bench.switch("1", true).await;
+    bench.put(&stream, 0, "after").await;
+    assert_eq!(next(&mut subscription).await, ["after\n"]);
+}
+
+#[tokio::test]
 async fn a_stream_that_is_made_again_under_its_name_is_another() {
     let bench = bench().await;
     let stream = bench.switch("1", true).await;

@@ -30,6 +30,11 @@ impl Made {
     pub(crate) fn random() -> Self {
         let id = URL_SAFE_NO_PAD.encode(rand::random::<[u8; ID_BYTES]>());
         let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; SECRET_BYTES]>());
+        Self::of(id, &secret)
+    }
+
+    /// The key of an id and a secret.
+    pub(crate) fn of(id: String, secret: &str) -> Self {
         let key = format!("hwk.{id}.{secret}");
         Self { id, key, secret_sha256: hash(secret.as_bytes()) }
     }

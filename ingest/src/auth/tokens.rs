@@ -7,24 +7,24 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use argon2::Argon2;
 use broker::access::{Denial, Key, User};
 use broker::catalog::Row;
 use broker::{Catalog, Error, Kind, Principal, Result, ResultExt as _, Timestamp};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 
+use super::derived::Derived;
+
 /// How long a token is taken.
 pub(crate) const LIFE: Duration = Duration::from_secs(3_600);
 const ISSUER: &str = "headwater";
 /// Makes the key another one than anything else that is ever derived from the configured token.
 const PURPOSE: &[u8] = b"headwater access tokens 1";
-const KEY_BYTES: usize = 32;
 const UNKNOWN: Denial = Denial::Wrong("this token is not known");
 
 /// Signs tokens and knows its own.
 pub(super) struct Signer {
-    token: String,
+    derived: Derived,
     keys: OnceLock<Option<Keys>>,
 }
 
@@ -51,7 +51,7 @@ struct Claims {
 impl Signer {
     /// A signer that shares its key with every other one of the same token.
     pub(super) fn new(token: String) -> Self {
-        Self { token, keys: OnceLock::new() }
+        Self { derived: Derived::new(token, PURPOSE), keys: OnceLock::new() }
     }
 
     /// A token for a user, and for as long as this key is there, where it presented one.
@@ -89,15 +89,11 @@ impl Signer {
         Ok(Principal::of(&user.value))
     }
 
-    /// An empty token signs nothing. The key is stretched, since a token that is seen could otherwise be
-    /// used to guess a short configured one quickly.
+    /// An empty token signs nothing.
     fn keys(&self) -> Option<&Keys> {
         let derive = || {
-            let mut key = [0; KEY_BYTES];
-            let derived = Argon2::default().hash_password_into(self.token.as_bytes(), PURPOSE, &mut key);
-            derived.ok().filter(|()| !self.token.is_empty())?;
-            let (signing, checking) = (EncodingKey::from_secret(&key), DecodingKey::from_secret(&key));
-            Some(Keys { signing, checking })
+            let key = self.derived.key()?;
+            Some(Keys { signing: EncodingKey::from_secret(key), checking: DecodingKey::from_secret(key) })
         };
         self.keys.get_or_init(derive).as_ref()
     }

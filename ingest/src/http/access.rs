@@ -66,6 +66,8 @@ struct KeyJson<'a> {
     key: Option<&'a str>,
     user: &'a str,
     label: &'a str,
+    /// Whether requests may be signed with it.
+    hawk: bool,
     created_at: Timestamp,
     expires_at: Option<Timestamp>,
     created_by: &'a str,
@@ -73,9 +75,9 @@ struct KeyJson<'a> {
 
 impl<'a> KeyJson<'a> {
     fn of(row: &'a Row<Key>, key: Option<&'a str>) -> Self {
-        let Key { id, user, label, created_at, expires_at, .. } = &row.value;
-        let (created_at, expires_at) = (*created_at, *expires_at);
-        Self { id, key, user, label, created_at, expires_at, created_by: &row.updated_by }
+        let Key { id, user, label, can_sign, created_at, expires_at, .. } = &row.value;
+        let (hawk, created_at, expires_at) = (*can_sign, *created_at, *expires_at);
+        Self { id, key, user, label, hawk, created_at, expires_at, created_by: &row.updated_by }
     }
 }
 
@@ -205,6 +207,8 @@ struct KeyDraft {
     #[serde(default)]
     label: String,
     expires_in_seconds: Option<u64>,
+    #[serde(default)]
+    hawk: bool,
 }
 
 pub(super) async fn create_key(
@@ -213,8 +217,9 @@ pub(super) async fn create_key(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Refusal> {
-    let KeyDraft { user, label, expires_in_seconds } = read(&ingest, &headers, body).await?;
-    let new = NewKey { user, label, life: expires_in_seconds.map(Duration::from_secs) };
+    let KeyDraft { user, label, expires_in_seconds, hawk } = read(&ingest, &headers, body).await?;
+    let life = expires_in_seconds.map(Duration::from_secs);
+    let new = NewKey { user, label, can_sign: hawk, life };
     let (made, row) = ingest.create_key(&caller, new).await?;
     created(&format!("/api/v1/keys/{}", made.id), &KeyJson::of(&row, Some(&made.key)))
 }

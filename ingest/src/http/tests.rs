@@ -3,6 +3,7 @@ mod collector;
 mod connections;
 mod dead_letters;
 mod event_streams;
+mod hawk;
 mod metadata;
 mod metadata_later;
 mod records;
