@@ -8,7 +8,6 @@ mod support;
 use std::time::Duration;
 
 use proto::v1::AppendRequest;
-use support::bare_door;
 use support::figures::{Results, Row};
 use support::flights::{self, OF_A_BATCH};
 use support::grpc;
@@ -17,12 +16,13 @@ use support::options::Options;
 use support::pair::{Sample, alternate};
 use support::server::{Server, TOKEN};
 use support::wrk::{self, Load};
+use support::{bare_door, own_door};
 
 const PARTITIONS: u32 = 4;
 const AGAINST: &str = "bare door";
 
 fn main() {
-    if bare_door::was_asked_for() {
+    if bare_door::was_asked_for() || own_door::was_asked_for() {
         return;
     }
     wrk::find();
@@ -55,6 +55,19 @@ fn main() {
         let pairs = alternate(options.rounds(), || ours(&load), || bare(&load));
         results.rates(Row { name, against: AGAINST, goal, cpu_goal }, &pairs);
     }
+    for (name, load) in [
+        ("with an API key, 500 a request, 16 connections, sled", brief),
+        ("with an API key, single events, 64 connections, sled", one),
+    ] {
+        if options.wants(name) {
+            eprintln!("{name}");
+            let pairs = alternate(options.rounds(), || guarded(&load), || open(&load));
+            results.rates(
+                Row { name, against: "the same without a guard", goal: "≥ 0.9", cpu_goal: "" },
+                &pairs,
+            );
+        }
+    }
     let name = "gRPC AppendStream, 500 a request, 16 connections, sled";
     if options.wants(name) {
         eprintln!("{name}");
@@ -62,6 +75,28 @@ fn main() {
         let pairs = alternate(options.rounds(), || streams(&request, many.seconds), || bare(&many));
         results.rates(Row { name, against: AGAINST, goal: "≥ 0.6", cpu_goal: "" }, &pairs);
     }
+}
+
+/// With an API key, through the door as it is.
+fn guarded(load: &Load<'_>) -> Sample {
+    let folder = support::scratch();
+    let server = Server::another(own_door::GUARDED, folder.path());
+    let (path, key) = runtime().block_on(async {
+        let path = server.define("flights", PARTITIONS).await;
+        (path, server.key_to_write("flights").await)
+    });
+    let bearer = format!("Bearer {key}");
+    let mut headers = load.headers.to_vec();
+    headers.push(("Authorization", &bearer));
+    Load { path: &path, headers: &headers, ..*load }.drive(&server, folder.path())
+}
+
+/// Through the same door without a guard.
+fn open(load: &Load<'_>) -> Sample {
+    let folder = support::scratch();
+    let server = Server::another(own_door::OPEN, folder.path());
+    let path = runtime().block_on(server.define("flights", PARTITIONS));
+    Load { path: &path, ..*load }.drive(&server, folder.path())
 }
 
 fn streams(request: &AppendRequest, seconds: u64) -> Sample {

@@ -1,5 +1,6 @@
-//! Many who follow one stream while somebody posts 5,000 events a second, beside a bare fan-out of the
-//! same lines. `cargo bench --bench follow -- [--quick]`
+//! Many who follow one stream, over gRPC and over websockets, while somebody posts 5,000 events a second,
+//! beside a bare fan-out of the same lines; and what many cost who wait for events.
+//! `cargo bench --bench follow -- [--quick]`
 
 mod support;
 
@@ -18,13 +19,19 @@ use support::options::Options;
 use support::pair::{Sample, alternate};
 use support::server::{Server, TOKEN};
 use support::{bare_door, process};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tonic::Request;
 use tonic::transport::Endpoint;
 
 const ROLES: &str = "ingest,router,sinks,query";
 const PARTITIONS: u32 = 4;
 const FOLLOWERS: usize = 100;
+const IDLE: usize = 10_000;
 const AT_ONCE: usize = 50;
 const EVERY: Duration = Duration::from_millis(10);
 /// Events of one follower that are timed: a part of them, so that the timing costs little.
@@ -49,6 +56,19 @@ fn main() {
         let pairs = alternate(options.rounds(), || ours(ticks, FOLLOWERS), || bare(ticks));
         let row = Row { name, against: "bare fan-out", goal: "p99 ≤ 50 ms", cpu_goal: "≤ 2" };
         results.rates(row, &pairs);
+    }
+    let name = "websockets, 100 subscribers, 5,000 events/s";
+    if options.wants(name) {
+        eprintln!("{name}");
+        let pairs = alternate(options.rounds(), || sockets(ticks), || bare_sockets(ticks));
+        let against = "bare hyper websocket fan-out";
+        results.rates(Row { name, against, goal: "p99 ≤ 50 ms", cpu_goal: "≤ 2" }, &pairs);
+    }
+    let name = "10,000 idle subscribers";
+    if options.wants(name) {
+        eprintln!("{name}");
+        let row = Row { name, against: "", goal: "≤ 300 MB", cpu_goal: "" };
+        results.alone(row, ("memory", "MB"), &[idle(IDLE)], IDLE as u64);
     }
     // What the events cost before anybody is told of them, which the bare fan-out has none of.
     let name = "the same events with nobody following";
@@ -98,6 +118,96 @@ fn bare(ticks: usize) -> Sample {
         }
         load(&server, "/publish", ticks, streams.into_iter()).await
     })
+}
+
+type Websocket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn connect(server: &Server, path: &str) -> Websocket {
+    let url = format!("{}{path}", server.base.replace("http", "ws"));
+    let mut request = url.into_client_request().expect("an address");
+    let token = format!("Bearer {TOKEN}").parse().expect("a token is plain");
+    request.headers_mut().insert("authorization", token);
+    connect_async(request).await.expect("subscribe").0
+}
+
+fn lines(socket: Websocket) -> impl futures::Stream<Item = Vec<u8>> {
+    socket.filter_map(|frame| async {
+        match frame.expect("a frame") {
+            Message::Text(text) => Some(text.as_bytes().to_vec()),
+            _ => None,
+        }
+    })
+}
+
+fn sockets(ticks: usize) -> Sample {
+    let folder = support::scratch();
+    let server = Server::headwater(&folder.path().join("data"), ROLES, &[]);
+    runtime().block_on(async {
+        let path = server.define("flights", PARTITIONS).await;
+        server.let_subscribe("flights").await;
+        let mut streams = Vec::new();
+        for _ in 0..FOLLOWERS {
+            streams.push(lines(connect(&server, "/event-data-subscription?dataset_id=flights").await));
+        }
+        load(&server, &path, ticks, streams.into_iter()).await
+    })
+}
+
+fn bare_sockets(ticks: usize) -> Sample {
+    let folder = support::scratch();
+    let server = Server::another(bare_door::NAME, &folder.path().join("log"));
+    runtime().block_on(async {
+        let mut streams = Vec::new();
+        for _ in 0..FOLLOWERS {
+            streams.push(lines(connect(&server, "/websocket").await));
+        }
+        load(&server, "/publish", ticks, streams.into_iter()).await
+    })
+}
+
+/// What a server's memory grows by with subscribers that wait, in MB. In the end each is told of an event.
+fn idle(subscribers: usize) -> f64 {
+    let folder = support::scratch();
+    let server = Server::headwater(&folder.path().join("data"), ROLES, &[]);
+    runtime().block_on(async {
+        let path = server.define("flights", PARTITIONS).await;
+        server.let_subscribe("flights").await;
+        drop(connect(&server, "/event-data-subscription?dataset_id=flights").await);
+        let before = process::memory_now_bytes(server.id());
+        let mut waiting = Vec::new();
+        for _ in 0..subscribers {
+            waiting.push(subscribe(&server).await);
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let grown = process::memory_now_bytes(server.id()).saturating_sub(before);
+        let line = r#"{"date":"2001/01/01 00:47","origin":"DTW"}"#;
+        post_lines(&Client::new(), &format!("{}{path}", server.base), format!("{line}\n")).await;
+        let told = waiting.iter_mut().map(|socket| async {
+            let mut frame = [0; 2];
+            socket.read_exact(&mut frame).await.expect("a frame");
+            assert_eq!(frame, [0x81, line.len() as u8 + 1]);
+        });
+        join_all(told).await;
+        grown as f64 / 1e6
+    })
+}
+
+/// A websocket that costs its client next to nothing.
+async fn subscribe(server: &Server) -> TcpStream {
+    let address = server.base.trim_start_matches("http://");
+    let mut socket = TcpStream::connect(address).await.expect("connect");
+    let request = format!(
+        "GET /event-data-subscription?dataset_id=flights HTTP/1.1\r\nhost: {address}\r\n\
+         authorization: Bearer {TOKEN}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    socket.write_all(request.as_bytes()).await.expect("ask");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(socket.read_u8().await.expect("an answer"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
+    socket
 }
 
 /// Posts and follows at the same time, until every follower has every event.

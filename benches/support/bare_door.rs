@@ -11,11 +11,19 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use futures::SinkExt as _;
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
+use hyper_util::rt::TokioIo;
 use serde::de::IgnoredAny;
 use tokio::sync::broadcast;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::flights::OF_A_BATCH;
 use super::local::runtime;
@@ -41,8 +49,11 @@ pub(crate) fn was_asked_for() -> bool {
 fn serve(folder: &Path, address: SocketAddr) {
     let log = Arc::new(RawLog::open(folder));
     let published = broadcast::Sender::<Bytes>::new(WAITING_MAX);
-    let fan_out =
-        Router::new().route("/publish", post(publish)).route("/follow", get(follow)).with_state(published);
+    let fan_out = Router::new()
+        .route("/publish", post(publish))
+        .route("/follow", get(follow))
+        .route("/websocket", get(websocket))
+        .with_state(published);
     let router = Router::new()
         .route("/readyz", get(|| async { "ready\n" }))
         .route("/full", post(full))
@@ -93,6 +104,40 @@ async fn follow(State(published): State<broadcast::Sender<Bytes>>) -> Body {
         Some((Ok::<_, Infallible>(chunk), receiver))
     });
     Body::from_stream(chunks)
+}
+
+/// A frame a line of what is published, on what hyper makes of the connection.
+async fn websocket(
+    State(published): State<broadcast::Sender<Bytes>>,
+    mut request: Request,
+) -> (StatusCode, [(HeaderName, HeaderValue); 3]) {
+    let key = request.headers()[SEC_WEBSOCKET_KEY].as_bytes();
+    let accept = HeaderValue::try_from(derive_accept_key(key)).expect("base64 is plain");
+    let upgraded = hyper::upgrade::on(&mut request);
+    let mut receiver = published.subscribe();
+    #[allow(clippy::disallowed_methods, reason = "a bare server owns what it likes")]
+    tokio::spawn(async move {
+        let io = TokioIo::new(upgraded.await.expect("the connection is upgraded"));
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+        while let Ok(chunk) = receiver.recv().await {
+            for line in chunk.split_inclusive(|byte| *byte == b'\n') {
+                let line = chunk.slice_ref(line);
+                let text = Utf8Bytes::try_from(line).expect("an event is text");
+                if socket.feed(Message::Text(text)).await.is_err() {
+                    return;
+                }
+            }
+            if socket.flush().await.is_err() {
+                return;
+            }
+        }
+    });
+    let headers = [
+        (UPGRADE, HeaderValue::from_static("websocket")),
+        (CONNECTION, HeaderValue::from_static("upgrade")),
+        (SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    (StatusCode::SWITCHING_PROTOCOLS, headers)
 }
 
 /// Everything that was appended, a batch at a time.

@@ -9,6 +9,7 @@ pub(crate) mod flights;
 pub(crate) mod grpc;
 pub(crate) mod local;
 pub(crate) mod options;
+pub(crate) mod own_door;
 pub(crate) mod pair;
 pub(crate) mod process;
 pub(crate) mod questions;

@@ -103,6 +103,29 @@ impl Server {
         format!("/api/v1/streams/{dataset}/1/records")
     }
 
+    /// An API key of a user that may write to a dataset.
+    pub(crate) async fn key_to_write(&self, dataset: &str) -> String {
+        let send = async |method: reqwest::Method, path: &str, body: serde_json::Value| {
+            let request = reqwest::Client::new().request(method, format!("{}{path}", self.base));
+            let answer = request.bearer_auth(TOKEN).json(&body).send().await.expect("ask the server");
+            assert!(answer.status().is_success(), "{path}: {answer:?}");
+            answer.json::<serde_json::Value>().await.expect("an answer is JSON")
+        };
+        send(reqwest::Method::POST, "/api/v1/users", json!({"name": "bench"})).await;
+        let grant = format!("/api/v1/grants/{dataset}/bench");
+        send(reqwest::Method::PUT, &grant, json!({"permissions": ["write"]})).await;
+        let made = send(reqwest::Method::POST, "/api/v1/keys", json!({"user": "bench"})).await;
+        made["key"].as_str().expect("a key is shown when it is made").to_owned()
+    }
+
+    /// Lets everybody subscribe to a dataset's stream.
+    pub(crate) async fn let_subscribe(&self, dataset: &str) {
+        let path = format!("{}/api/v1/streams/{dataset}/1", self.base);
+        let request = reqwest::Client::new().patch(path).bearer_auth(TOKEN);
+        let answer = request.json(&json!({"subscribable": true})).send().await.expect("change the stream");
+        assert!(answer.status().is_success(), "the stream was not changed: {answer:?}");
+    }
+
     /// Takes a stream away again, with all that it holds.
     pub(crate) async fn remove(&self, dataset: &str) {
         let path = format!("{}/api/v1/streams/{dataset}/1", self.base);

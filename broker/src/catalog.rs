@@ -169,19 +169,24 @@ impl Catalog {
         self.streams.subscribe()
     }
 
-    /// Defines a new stream in the name of a principal, and makes its topics. `Conflict` if it exists.
+    /// Defines a new stream in the name of a principal, and makes its topics; one that has only taken what
+    /// came before it was made is made of that. `Conflict` if it exists.
     pub async fn create(&self, draft: Draft, by: &str) -> Result<Arc<Stream>> {
         let name = draft.name()?;
         self.refresh().await?;
         let before = self.streams.borrow().get(&name).cloned();
-        if before.as_ref().is_some_and(|stream| !stream.definition.deleted) {
+        let living = before.clone().filter(|stream| !stream.definition.deleted);
+        let incoming = living.clone().filter(|stream| stream.definition.is_incoming && !draft.is_incoming);
+        if living.is_some() && incoming.is_none() {
             return Err(
                 Error::new(Kind::Conflict, format!("stream {name} already exists")).with_field("dataset")
             );
         }
         let now = self.clock.now();
-        let create =
-            move || Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now);
+        let create = move || match incoming {
+            Some(incoming) => incoming.definition.taken_over(draft, now),
+            None => Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now),
+        };
         let stream = self.define(checked(create).await?, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)

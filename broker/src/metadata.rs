@@ -14,6 +14,9 @@ use crate::catalog::{Catalog, Row};
 use crate::error::{Kind, Result, ResultExt as _};
 use crate::topic::Confidentiality;
 
+/// The field of an event's own time where the dataset names none.
+const TIMESTAMP_FIELD: &str = "timestamp";
+
 /// How deep a document lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -229,6 +232,11 @@ impl Document {
             Some("restricted") => Confidentiality::Yellow,
             _ => Confidentiality::Red,
         }
+    }
+
+    /// The field of an event's own time.
+    pub fn timestamp_field(&self) -> String {
+        self.fields.text("timestamp_field").unwrap_or_else(|| TIMESTAMP_FIELD.to_owned())
     }
 
     /// The type of the dataset's source; none where it says nothing of one.

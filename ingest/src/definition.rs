@@ -31,6 +31,9 @@ pub(crate) struct Shown<'s> {
     /// `starting` and `stopping` until the sinks' workers have taken up, or let go of, every partition.
     sink_states: BTreeMap<&'static str, SinkState>,
     subscribable: bool,
+    /// Whether events came before anybody made the stream.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    incoming: bool,
     config_version: u64,
     created_at: Timestamp,
     updated_at: Timestamp,
@@ -66,6 +69,7 @@ impl<'s> Shown<'s> {
             sinks: &definition.sinks,
             sink_states: SinkKind::ALL.map(|kind| (kind.name(), stream.sink_state(kind))).into(),
             subscribable: definition.subscribable.enabled,
+            incoming: definition.is_incoming,
             config_version: definition.config_version,
             created_at: definition.created_at,
             updated_at: definition.updated_at,

@@ -5,7 +5,7 @@ mod slug;
 use std::sync::Arc;
 
 use broker::access::Grant;
-use broker::catalog::Row;
+use broker::catalog::{Draft, Row, Sinks, Stream};
 use broker::metadata::{Document, DocumentId, Fields, Level, parse};
 use broker::{Error, Kind, Permission, Principal, Result, StreamName};
 use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Utc};
@@ -157,6 +157,28 @@ impl Ingest {
         };
         // Somebody else made them a moment ago.
         made.or_else(|error| if error.kind() == Kind::Conflict { Ok(()) } else { Err(error) })
+    }
+
+    /// The stream that takes what comes for a described version of which nobody has made a stream yet. It
+    /// has no sinks, and is what the stream is made of when somebody makes it.
+    pub(crate) async fn incoming(&self, name: &StreamName, by: &str) -> Result<Arc<Stream>> {
+        let document = self.document(&DocumentId::dataset(name.dataset()))?;
+        let timestamp_field = document.value.timestamp_field();
+        let draft = Draft {
+            dataset: name.dataset().to_owned(),
+            version: name.version().to_owned(),
+            confidentiality: document.value.confidentiality(),
+            timestamp_field: Some(timestamp_field),
+            timestamp_required: Some(false),
+            sinks: Sinks { archive: false, index: false },
+            is_incoming: true,
+            ..Draft::default()
+        };
+        match self.catalog.create(draft, by).await {
+            // Somebody else did, a moment ago.
+            Err(error) if error.kind() == Kind::Conflict => self.catalog.get(name),
+            made => made,
+        }
     }
 
     /// A document. `NotFound` if there is none.

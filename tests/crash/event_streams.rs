@@ -5,6 +5,9 @@ use reqwest::Method;
 
 use super::*;
 
+/// The number of an event that comes before the stream is made.
+const EARLY: u64 = 99;
+
 /// A stream of a server.
 struct Platform<'a> {
     server: &'a Server,
@@ -35,8 +38,9 @@ impl Platform<'_> {
         until(status, async || (self.get(below).await.1["status"] == status).then_some(())).await;
     }
 
-    async fn sink(&self, r#type: &str) {
-        let (status, answer) = self.send(Method::POST, "/sinks", json!({ "type": r#type })).await;
+    async fn sink(&self, r#type: &str, query: &str) {
+        let path = format!("/sinks{query}");
+        let (status, answer) = self.send(Method::POST, &path, json!({ "type": r#type })).await;
         assert_eq!((status, &answer["status"]), (201, &json!("CREATE_IN_PROGRESS")), "{answer}");
         self.has_status(&format!("/sinks/{}", r#type), "ACTIVE").await;
     }
@@ -65,18 +69,21 @@ async fn goes_from_creation_to_deletion(launch: &Launch, dataset: &str) {
     let (status, answer) = platform.send(Method::POST, "", Value::Null).await;
     assert_eq!((status, answer), (404, json!({"message": format!("Could not find dataset: {dataset}")})));
     platform.describe().await;
+    let early = json!({"n": EARLY, "timestamp": "2020-10-18T09:05:00Z"});
+    let (status, answer) = server.post(&format!("/event/{dataset}/1"), &early).await;
+    assert_eq!((status, answer), (StatusCode::OK, json!({"message": "Ok"})), "before the stream is made");
     let (status, answer) = platform.send(Method::POST, "", json!({"create_raw": true})).await;
     assert_eq!((status, &answer["status"]), (201, &json!("CREATE_IN_PROGRESS")), "{answer}");
     platform.has_status("", "ACTIVE").await;
-    platform.sink("elasticsearch").await;
-    platform.sink("s3").await;
+    platform.sink("elasticsearch", "?backfill=true").await;
+    platform.sink("s3", "").await;
     platform.post(0..3).await;
-    assert_eq!(platform.found().await, [0, 1, 2], "what was answered is found");
+    assert_eq!(platform.found().await, [0, 1, 2, EARLY], "what was answered is found");
 
     server.kill();
     let server = launch.start().await;
     let platform = Platform { server: &server, dataset };
-    assert_eq!(platform.found().await, [0, 1, 2]);
+    assert_eq!(platform.found().await, [0, 1, 2, EARLY]);
     platform.has_status("/sinks/elasticsearch", "ACTIVE").await;
     let (status, _) = platform.send(Method::DELETE, "", Value::Null).await;
     assert_eq!(status, StatusCode::CONFLICT.as_u16());

@@ -53,6 +53,9 @@ pub struct Draft {
     /// What the event stream API was told; true elsewhere.
     #[serde(skip)]
     pub create_raw: Option<bool>,
+    /// Whether events came before anybody made the stream.
+    #[serde(skip)]
+    pub is_incoming: bool,
 }
 
 impl Draft {
@@ -202,6 +205,10 @@ pub struct Definition {
     /// What the event stream API was told. A stream has its raw topic all the same.
     #[serde(default = "yes")]
     pub create_raw: bool,
+    /// Whether events came before anybody made the stream. It takes events, and is made from what it has
+    /// when somebody makes it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_incoming: bool,
     /// Rises by one with every change of this stream.
     pub config_version: u64,
     /// The number of this life of the stream; a stream that is deleted and made again has a larger
@@ -257,6 +264,7 @@ impl Definition {
             spans: Spans::default(),
             subscribable: Subscribable::default(),
             create_raw: draft.create_raw.unwrap_or(true),
+            is_incoming: draft.is_incoming,
             sinks: draft.sinks,
             config_version,
             incarnation,
@@ -268,6 +276,32 @@ impl Definition {
         definition.complete_spans();
         definition.check()?;
         Ok(definition)
+    }
+
+    /// The definition of a stream that takes over what came before it. The topics are there already.
+    pub(super) fn taken_over(&self, draft: Draft, now: Timestamp) -> Result<Self> {
+        let conflict = |field: &'static str, is: String| {
+            let message =
+                format!("events came before the stream was made, and it has {is}; it can be deleted first");
+            Err(Error::new(crate::Kind::Conflict, message).with_field(field))
+        };
+        if draft.partitions.is_some_and(|partitions| partitions != self.partitions) {
+            return conflict("partitions", format!("{} partitions", self.partitions));
+        }
+        if draft.confidentiality != self.confidentiality {
+            return conflict(
+                "confidentiality",
+                format!("the confidentiality {}", self.confidentiality.name()),
+            );
+        }
+        let draft = Draft { partitions: Some(self.partitions), ..draft };
+        let made = Self::create(draft, Some(self), now)?;
+        let mut transforms = self.transforms.clone();
+        let program = made.latest_transform().program.clone();
+        if program != self.latest_transform().program {
+            transforms.push(TransformVersion { version: self.latest_transform().version + 1, program });
+        }
+        Ok(Self { transforms, incarnation: self.incarnation, ..made })
     }
 
     pub(super) fn deleted(&self, now: Timestamp) -> Self {

@@ -44,14 +44,16 @@ enum Sender {
 }
 
 impl Sender {
-    fn check(&self, ingest: &Ingest, dataset: &str) -> Result<(), Refused> {
+    /// Who sends, or who made the token that is sent with, if it may.
+    fn check(&self, ingest: &Ingest, dataset: &str) -> Result<String, Refused> {
         match self {
             Sender::Principal(principal) => {
-                Ok(ingest.catalog.require(principal, dataset, Permission::Write)?)
+                ingest.catalog.require(principal, dataset, Permission::Write)?;
+                Ok(principal.name().to_owned())
             }
             Sender::Webhook { token, peer } => {
-                ingest.credentials.authorize(token, (dataset, Operation::Write), *peer)?;
-                Ok(())
+                let token = ingest.credentials.authorize(token, (dataset, Operation::Write), *peer)?;
+                Ok(token.value.created_by.clone())
             }
         }
     }
@@ -94,9 +96,13 @@ async fn collect(
 ) -> Result<Response, Refused> {
     let Path((dataset, version)) = path.map_err(|error| Error::invalid("path", error.body_text()))?;
     let stream = existing(ingest, &dataset, &version)?;
-    sender.check(ingest, &dataset)?;
+    let by = sender.check(ingest, &dataset)?;
     let arrived = Arrived::read(ingest, request).await?;
-    let ready = arrived.prepare(move |ingest, body| prepare(ingest, stream.as_deref(), body)).await?;
+    let stream = match stream {
+        Some(stream) => stream,
+        None => ingest.incoming(&StreamName::new(&dataset, &version)?, &by).await?,
+    };
+    let ready = arrived.prepare(move |ingest, body| prepare(ingest, &stream, body)).await?;
     match ingest.append_each(ready.prepared).await {
         Ok(()) => Ok(said(StatusCode::OK, "Ok")),
         Err(lost) => failed(lost, &ready.body),
@@ -118,15 +124,14 @@ fn existing(ingest: &Ingest, dataset: &str, version: &str) -> Result<Option<Arc<
     Err(Refused::new(StatusCode::NOT_FOUND, message))
 }
 
-fn prepare(ingest: &Ingest, stream: Option<&Stream>, body: &[u8]) -> Result<Prepared, Refused> {
+fn prepare(ingest: &Ingest, stream: &Stream, body: &[u8]) -> Result<Prepared, Refused> {
     let wrong = |message| Refused::new(StatusCode::BAD_REQUEST, message);
     let events = cut(body, Shape::Json, None).map_err(|_| wrong(NOT_JSON))?;
     if events.is_empty() || !events.iter().all(|event| event.value.starts_with(b"{")) {
         return Err(wrong(NOT_CONFORMING));
     }
-    let missing = || Refused::new(StatusCode::CONFLICT, "The dataset has no event stream of this version");
     // What cannot be taken refuses all: the answer has no words for a part of them.
-    Ok(ingest.prepare(stream.ok_or_else(missing)?, events, true)?)
+    Ok(ingest.prepare(stream, events, true)?)
 }
 
 /// The answer where the log did not take everything: which events it was.

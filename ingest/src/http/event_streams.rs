@@ -31,8 +31,6 @@ use crate::auth::DenialExt as _;
 
 /// How often a change is tried that another one overtook.
 const TRIES: usize = 8;
-/// The field of an event's own time where the dataset names none.
-const TIMESTAMP_FIELD: &str = "timestamp";
 
 pub(super) fn router() -> Router<Arc<Ingest>> {
     let stream = post(create).get(show).put(replace).delete(remove);
@@ -156,8 +154,12 @@ impl Of {
         documents.iter().all(|id| id.as_ref().is_some_and(is_there))
     }
 
-    /// The stream, also one that was deleted.
+    /// The stream, also one that was deleted; one that nobody has made yet is not there.
     fn known(&self) -> Option<Arc<Stream>> {
+        self.found().filter(|stream| stream.definition.deleted || !stream.definition.is_incoming)
+    }
+
+    fn found(&self) -> Option<Arc<Stream>> {
         let name = StreamName::new(&self.dataset, &self.version).ok()?;
         self.ingest.catalog.all().get(&name).cloned()
     }
@@ -324,11 +326,14 @@ async fn create(of: Of, request: Request) -> Answer {
     let sent = body::read(ingest, request).await?;
     let create_raw =
         body::field(sent.as_ref(), "create_raw")?.map(|value| body::boolean("create_raw", value));
+    let incoming = of.found().filter(|stream| !stream.definition.deleted && stream.definition.is_incoming);
+    let incoming = incoming.map(|stream| stream.definition.confidentiality);
     let draft = Draft {
         dataset: dataset.clone(),
         version: version.clone(),
-        confidentiality: document.confidentiality(),
-        timestamp_field: Some(document.fields.text("timestamp_field").unwrap_or(TIMESTAMP_FIELD.to_owned())),
+        // What came before the stream lies where it was put.
+        confidentiality: incoming.unwrap_or_else(|| document.confidentiality()),
+        timestamp_field: Some(document.timestamp_field()),
         timestamp_required: Some(false),
         sinks: Sinks { archive: false, index: false },
         create_raw: create_raw.transpose()?,

@@ -153,17 +153,57 @@ async fn a_webhook_needs_a_token_for_writing_to_that_dataset() {
 }
 
 #[tokio::test]
-async fn a_version_that_is_only_described_has_no_stream_yet() {
+async fn what_comes_for_a_version_without_a_stream_is_the_beginning_of_its_stream() {
     let doors = Doors::open().await;
     doors.post("/datasets", &[], r#"{"title":"Flights"}"#).await;
     let absent = "Dataset with id:flights and version:1 does not exist";
     check(&post(&doors, "", "/event/flights/1", "{}").await, 404, absent);
     doors.post("/datasets/flights/versions", &[], r#"{"version":"1"}"#).await;
     check(&post(&doors, "", "/event/flights/1", "7").await, 400, NOT_CONFORMING);
-    let missing = "The dataset has no event stream of this version";
-    check(&post(&doors, "", "/event/flights/1", "{}").await, 409, missing);
-    doors.define("flights", json!({})).await;
+    let many = (0..4).map(|n| post(&doors, "", "/event/flights/1", format!("{{\"n\":{n}}}")));
+    for answer in futures::future::join_all(many).await {
+        check(&answer, 200, "Ok");
+    }
+    let shown = doors.get("/api/v1/streams/flights/1").await.json;
+    assert_eq!((&shown["incoming"], &shown["config_version"]), (&json!(true), &json!(1)));
+    let there = "Event stream with id flights/1 does not exist";
+    check(&post(&doors, "", "/streams/flights/1/events", "[{}]").await, 404, there);
+    check(&doors.get("/streams/flights/1").await, 404, "Could not find stream: flights/1");
+
+    let made = post(&doors, "", "/streams/flights/1", "").await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json);
+    check(
+        &post(&doors, "", "/streams/flights/1", "").await,
+        409,
+        "Event stream with id flights/1 already exist",
+    );
+    let shown = doors.get("/api/v1/streams/flights/1").await.json;
+    assert_eq!((shown.get("incoming"), &shown["config_version"]), (None, &json!(2)));
+    check(&post(&doors, "", "/event/flights/1", "{\"n\":4}").await, 200, "Ok");
+    assert_eq!(doors.raw_values().await.len(), 5, "all of it is there");
+}
+
+#[tokio::test]
+async fn a_stream_that_takes_over_what_came_before_it_keeps_where_that_lies() {
+    let doors = Doors::open().await;
+    let flights = r#"{"title":"Flights","accessRights":"restricted"}"#;
+    doors.post("/metadata/datasets", &[], flights).await;
     check(&post(&doors, "", "/event/flights/1", "{}").await, 200, "Ok");
+    let stream = |more: Value| {
+        let mut draft = json!({"dataset": "flights", "version": "1", "confidentiality": "yellow"});
+        draft.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        draft.to_string()
+    };
+    for (more, field) in
+        [(json!({"partitions": 7}), "partitions"), (json!({"confidentiality": "green"}), "confidentiality")]
+    {
+        let refused = doors.post("/api/v1/streams", &[], stream(more)).await;
+        assert_eq!((refused.status, refused.error().1), (StatusCode::CONFLICT, field), "{}", refused.json);
+    }
+    let made = doors.post("/api/v1/streams", &[], stream(json!({"transform": ".seen = true"}))).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json);
+    assert_eq!((&made.json["transform_version"], &made.json["partitions"]), (&json!(2), &json!(4)));
+    assert_eq!(doors.raw_values().await.len(), 1);
 }
 
 #[tokio::test]
