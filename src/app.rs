@@ -4,6 +4,7 @@
 mod fetch;
 mod folder;
 mod metrics;
+mod openapi;
 mod parts;
 mod tracing_setup;
 mod workers;
@@ -150,6 +151,7 @@ async fn router(
         .doors(config)
         .await
         .merge(metrics::router(metrics, parts.catalog.clone()))
+        .merge(openapi::router(&config.roles))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)
@@ -157,6 +159,10 @@ async fn router(
     let guard = Guard::new(parts.ingest.clone()).open(["/healthz", "/readyz", "/grpc.health.v1.Health/"]);
     ingest::auth::layer(
         router,
-        guard.open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS).leave(Indexer::LEFT_PATHS),
+        guard
+            .open(Ingest::OPEN_PATHS)
+            .open(openapi::OPEN_PATHS)
+            .leave(Ingest::LEFT_PATHS)
+            .leave(Indexer::LEFT_PATHS),
     )
 }

@@ -7,6 +7,8 @@ mod common;
 mod hawk;
 #[path = "doors/okdata.rs"]
 mod okdata;
+#[path = "doors/openapi.rs"]
+mod openapi;
 #[path = "doors/subscription.rs"]
 mod subscription;
 

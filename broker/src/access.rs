@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::catalog::{Catalog, Row};
 use crate::error::{Error, Kind, Result};
@@ -30,7 +31,7 @@ pub const EVERY_DATASET: &str = "*";
 pub const NAME_CHARACTERS_MAX: usize = 128;
 
 /// Something that one may do with a dataset and its streams.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Permission {
     /// Find, follow and export its events.

@@ -4,6 +4,7 @@
 //! Refusals carry a problem as an extension; the server renders their bodies, where the id of the
 //! request is known. Who may call is decided outside.
 
+mod api;
 mod contract;
 mod events;
 mod handover;
@@ -21,6 +22,7 @@ use axum::routing::get;
 use broker::Error;
 use proto::problem::Problem;
 
+pub use self::api::openapi;
 pub use self::handover::Handover;
 use crate::index::Indexer;
 

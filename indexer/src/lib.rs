@@ -16,5 +16,5 @@ mod testing;
 
 pub use chrono_tz::Tz as Zone;
 pub use grpc::EventsService;
-pub use http::Handover;
+pub use http::{Handover, openapi};
 pub use index::{Indexer, Limits, Parts};

@@ -9,6 +9,7 @@ use broker::access::{EVERY_DATASET, Grant, ISSUED_PREFIX, Key, User, check_issue
 use broker::catalog::{Kept, Row, Stream};
 use broker::{Error, Kind, Permission, Principal, Result, StreamName, Timestamp};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use crate::Ingest;
 use crate::auth::keys::Made;
@@ -30,7 +31,7 @@ pub(crate) struct UserChange {
 }
 
 /// A password that a user is to have.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewPassword {
     password: String,

@@ -6,12 +6,14 @@ use broker::catalog::{Retention, SinkKind, SinkState, Sinks, Stream};
 use broker::{Confidentiality, Error, Offset, Partition, Result, Stage, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 /// Bytes of a definition; a transform's program of the largest size fits with its escapes.
 pub(crate) const DEFINITION_BYTES_MAX: usize = 512 << 10;
 
 /// The fields of a definition, and what became of it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stream)]
 pub(crate) struct Shown<'s> {
     dataset: &'s str,
     version: &'s str,
@@ -26,23 +28,27 @@ pub(crate) struct Shown<'s> {
     transform_version: u32,
     /// By version and partition, the first raw offset that a version applies to. The first version
     /// applies from 0; one that has not taken effect in a partition is left out there.
+    #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     transform_activations: BTreeMap<u32, BTreeMap<Partition, Offset>>,
     sinks: &'s Sinks,
     /// `starting` and `stopping` until the sinks' workers have taken up, or let go of, every partition.
+    #[schema(value_type = BTreeMap<String, SinkState>)]
     sink_states: BTreeMap<&'static str, SinkState>,
     subscribable: bool,
     /// Whether events came before anybody made the stream.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     incoming: bool,
     config_version: u64,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     updated_by: Option<&'s str>,
     topics: Topics,
 }
 
-#[derive(Serialize)]
-struct Topics {
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Topics {
     raw: String,
     processed: String,
     dead: String,

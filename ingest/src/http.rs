@@ -5,6 +5,7 @@
 
 mod access;
 mod answer;
+mod api;
 mod arrived;
 mod collector;
 mod dead_letters;
@@ -34,6 +35,7 @@ use http::{HeaderMap, StatusCode, Uri};
 use proto::problem::Problem;
 use serde::Serialize;
 
+pub use self::api::openapi;
 pub use self::webhooks::shown_path;
 use crate::Ingest;
 

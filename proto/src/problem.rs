@@ -5,9 +5,10 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
+use utoipa::ToSchema;
 
 /// What a caller can do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Fix the request.
@@ -91,7 +92,7 @@ impl Kind {
 }
 
 /// An error as a client sees it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
     /// What the client can do about it.
     pub kind: Kind,
@@ -124,23 +125,29 @@ impl Problem {
     }
 }
 
+/// The body of a refusal of `/api/v1`.
+#[derive(Serialize, ToSchema)]
+pub struct ProblemBody<'a> {
+    error: Identified<'a>,
+}
+
+/// A problem and the request that ran into it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = IdentifiedProblem)]
+struct Identified<'a> {
+    #[serde(flatten)]
+    problem: &'a Problem,
+    /// As the header `x-request-id` has it.
+    request_id: &'a str,
+}
+
 /// Writes the body of an answer made by [`Problem::into_response`], in the shape of `/api/v1`:
 /// `{"error":{"kind","message","field","request_id"}}`. Other answers pass unchanged.
 pub fn render<B: From<String>>(mut response: Response<B>, request_id: &str) -> Response<B> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        #[serde(flatten)]
-        problem: &'a Problem,
-        request_id: &'a str,
-    }
-    #[derive(Serialize)]
-    struct Body<'a> {
-        error: Answer<'a>,
-    }
     let Some(problem) = response.extensions_mut().remove::<Problem>() else {
         return response;
     };
-    let body = Body { error: Answer { problem: &problem, request_id } };
+    let body = ProblemBody { error: Identified { problem: &problem, request_id } };
     let body = serde_json::to_string(&body).expect("strings always become JSON");
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     *response.body_mut() = B::from(body);

@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::spans::{Settled, SinkKind, SinkState, Spans, Stamp, Unsettled, View};
 use crate::error::{Error, Result};
@@ -22,7 +23,7 @@ pub const PARTITIONS_DEFAULT: u32 = 4;
 pub const PROGRAM_BYTES_MAX: usize = 64 << 10;
 
 /// What a user sends to create a stream.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Draft {
     /// The dataset id: `[a-z0-9][a-z0-9_-]{0,69}`.
@@ -67,7 +68,7 @@ impl Draft {
 
 /// What a user sends to change a stream. A field that is left out stays as it is; `null` takes it
 /// away.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Edit {
     /// The version that the change was made for; any if it is left out.
@@ -76,17 +77,21 @@ pub struct Edit {
     pub retention: Option<Retention>,
     /// A new field for the event's own time.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     pub timestamp_field: Option<Option<String>>,
     /// A new format of that field.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     pub timestamp_format: Option<Option<String>>,
     /// Whether an event without that field is refused.
     pub timestamp_required: Option<bool>,
     /// A new key pointer.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     pub key: Option<Option<String>>,
     /// A new program; `null` is identity.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     pub transform: Option<Option<String>>,
     /// Which sinks run.
     pub sinks: Option<Sinks>,
@@ -108,7 +113,7 @@ where
 }
 
 /// How long records stay in the stream's topics. Objects of the archive are not bound by it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Retention {
     /// Records that arrived longer ago may go; for ever where it is not given.
@@ -135,7 +140,7 @@ impl Default for Retention {
 }
 
 /// Which outputs a stream's processed records go to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Sinks {
     /// Objects of NDJSON in object storage.

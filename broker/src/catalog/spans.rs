@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
@@ -166,7 +167,7 @@ pub enum Unsettled {
 }
 
 /// Where a sink is between on and off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkState {
     /// It is off, and its worker has let go of it everywhere.

@@ -18,7 +18,9 @@ use http::{StatusCode, Uri};
 use proto::fault::{Detail, Fault};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::api::Refused;
 use super::json::value;
 use crate::index::{Indexer, blocking};
 use crate::query::{Asked, Bounds, day, permit};
@@ -39,13 +41,15 @@ enum Refusal {
 }
 
 /// A body of one text.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Message {
     pub(super) message: String,
 }
 
-#[derive(Serialize)]
-struct PageJson<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = NumberedPage)]
+pub(super) struct PageJson<'a> {
+    #[schema(value_type = Vec<serde_json::Value>)]
     values: Vec<&'a RawValue>,
     page: u64,
     total_pages: u64,
@@ -58,6 +62,26 @@ struct Wanted {
     page_size: usize,
 }
 
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}/events",
+    tag = "event streams",
+    operation_id = "findEventsOfDays",
+    summary = "Finds events of whole days",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("from_date" = String, Query, description = "A date, or epoch seconds", format = Date),
+        ("to_date" = String, Query, description = "The same", format = Date),
+        ("page" = Option<u32>, Query, description = "From 1", minimum = 1),
+        ("page_size" = Option<u32>, Query, description = "1 to 10,000, 10 where it is not given", minimum = 1, maximum = 10000),
+    ),
+    responses(
+        (status = 200, description = "A page", body = PageJson<'_>),
+        (status = "4XX", description = "The request is refused", body = Refused),
+        (status = "5XX", description = "It cannot be done now", body = Refused),
+    ),
+)]
 pub(super) async fn events(
     State(indexer): State<Arc<Indexer>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -72,6 +96,24 @@ pub(super) async fn events(
 
 /// `GET …/events/statistics?from_date=&to_date=`: how many events there are from the beginning of a day to
 /// the beginning of another.
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}/events/statistics",
+    tag = "event streams",
+    operation_id = "countEventsOfDays",
+    summary = "Counts events up to the beginning of a day",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("from_date" = String, Query, description = "A date, or epoch seconds", format = Date),
+        ("to_date" = String, Query, description = "The same", format = Date),
+    ),
+    responses(
+        (status = 200, description = "How many", body = u64),
+        (status = "4XX", description = "The request is refused", body = Refused),
+        (status = "5XX", description = "It cannot be done now", body = Refused),
+    ),
+)]
 pub(super) async fn statistics(
     State(indexer): State<Arc<Indexer>>,
     Extension(Caller(caller)): Extension<Caller>,

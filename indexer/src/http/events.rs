@@ -13,7 +13,9 @@ use broker::{Error, Kind, Principal, Result, ResultExt, StreamName, Timestamp};
 use futures::StreamExt;
 use http::Uri;
 use http::header::{CONTENT_TYPE, HeaderValue};
+use proto::problem::ProblemBody;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Refusal;
 use super::json::{EventJson, Lines};
@@ -30,33 +32,65 @@ const REST_BYTES: usize = 192;
 
 type StreamPath = std::result::Result<Path<(String, String)>, PathRejection>;
 
-#[derive(Serialize)]
-struct PageJson<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventPage)]
+pub(super) struct PageJson<'a> {
     events: Vec<EventJson<'a>>,
     cursor: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
+    #[schema(value_type = String, format = DateTime)]
     complete_through: Timestamp,
 }
 
-#[derive(Serialize)]
-struct CountJson {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventCount)]
+pub(super) struct CountJson {
     count: u64,
+    #[schema(value_type = String, format = DateTime)]
     complete_through: Timestamp,
 }
 
-#[derive(Serialize)]
-struct HistogramJson {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventHistogram)]
+pub(super) struct HistogramJson {
     buckets: Vec<BucketJson>,
+    #[schema(value_type = String, format = DateTime)]
     complete_through: Timestamp,
 }
 
-#[derive(Serialize)]
-struct BucketJson {
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventBucket)]
+pub(super) struct BucketJson {
+    #[schema(value_type = String, format = DateTime)]
     start: Timestamp,
     count: u64,
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}/events",
+    tag = "events",
+    operation_id = "findEvents",
+    summary = "Finds events",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("from" = Option<String>, Query, description = "A date (its whole day in UTC), or an instant of RFC 3339"),
+        ("to" = Option<String>, Query, description = "The same, included"),
+        ("q" = Option<String>, Query, description = "What an event has to hold, in the query grammar"),
+        ("key" = Option<String>, Query, description = "The key of an event"),
+        ("order" = Option<String>, Query, description = "`asc` or `desc` of time", pattern = "^(asc|desc)$"),
+        ("limit" = Option<u32>, Query, description = "The most events", minimum = 1, maximum = 10000),
+        ("cursor" = Option<String>, Query, description = "The cursor of the page before"),
+        ("count" = Option<bool>, Query, description = "Whether it says how many there are in all"),
+    ),
+    responses(
+        (status = 200, description = "A page", body = PageJson<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn page(
     State(indexer): State<Arc<Indexer>>,
     Extension(caller): Extension<Principal>,
@@ -86,6 +120,26 @@ fn encoded(page: Page) -> Result<Vec<u8>> {
     json(bytes, &PageJson { events, cursor, count, complete_through })
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}/events/count",
+    tag = "events",
+    operation_id = "countEvents",
+    summary = "Counts events",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("from" = Option<String>, Query, description = "A date (its whole day in UTC), or an instant of RFC 3339"),
+        ("to" = Option<String>, Query, description = "The same, included"),
+        ("q" = Option<String>, Query, description = "What an event has to hold, in the query grammar"),
+        ("key" = Option<String>, Query, description = "The key of an event"),
+    ),
+    responses(
+        (status = 200, description = "How many", body = CountJson),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn count(
     State(indexer): State<Arc<Indexer>>,
     Extension(caller): Extension<Principal>,
@@ -98,6 +152,27 @@ pub(super) async fn count(
     Ok(answer("application/json", json(0, &CountJson { count, complete_through })?.into()))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}/events/histogram",
+    tag = "events",
+    operation_id = "countEventsByTime",
+    summary = "Counts events by intervals of time",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("from" = Option<String>, Query, description = "A date (its whole day in UTC), or an instant of RFC 3339"),
+        ("to" = Option<String>, Query, description = "The same, included"),
+        ("q" = Option<String>, Query, description = "What an event has to hold, in the query grammar"),
+        ("key" = Option<String>, Query, description = "The key of an event"),
+        ("interval" = String, Query, description = "Such as `30s`, `15m`, `1h` or `7d`", pattern = "^[1-9][0-9]{0,3}[smhd]$"),
+    ),
+    responses(
+        (status = 200, description = "How many in each interval that has any", body = HistogramJson),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn histogram(
     State(indexer): State<Arc<Indexer>>,
     Extension(caller): Extension<Principal>,
@@ -115,6 +190,27 @@ pub(super) async fn histogram(
 
 /// A failure in the middle breaks the transfer off, so that a short file is never taken for a whole
 /// one.
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}/events/export",
+    tag = "events",
+    operation_id = "exportEvents",
+    summary = "Exports all events that are found",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("from" = Option<String>, Query, description = "A date (its whole day in UTC), or an instant of RFC 3339"),
+        ("to" = Option<String>, Query, description = "The same, included"),
+        ("q" = Option<String>, Query, description = "What an event has to hold, in the query grammar"),
+        ("key" = Option<String>, Query, description = "The key of an event"),
+        ("order" = Option<String>, Query, description = "`asc` or `desc` of time", pattern = "^(asc|desc)$"),
+    ),
+    responses(
+        (status = 200, description = "An event a line", content_type = "application/x-ndjson", body = String),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn export(
     State(indexer): State<Arc<Indexer>>,
     Extension(caller): Extension<Principal>,

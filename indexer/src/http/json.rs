@@ -3,7 +3,9 @@
 use broker::{Error, Offset, Origin, Partition, Result, Timestamp};
 use serde::Serialize;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
+use super::api::Place;
 use crate::line::Line;
 use crate::query::{CHUNK_BYTES, Chunk};
 use crate::split::Event;
@@ -13,13 +15,18 @@ const LINES_BYTES: usize = CHUNK_BYTES + (4 << 10);
 
 /// `{"partition","offset","origin","timestamp","key","value"}`. A key that is not UTF-8 shows
 /// replacement characters.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
 pub(super) struct EventJson<'a> {
     partition: u32,
     offset: u64,
+    #[schema(value_type = Option<Place>)]
     origin: Option<Origin>,
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
+    #[schema(value_type = Option<String>)]
     key: Option<std::borrow::Cow<'a, str>>,
+    #[schema(value_type = serde_json::Value)]
     value: &'a RawValue,
 }
 

@@ -14,13 +14,14 @@ use chrono::{DateTime, Days, Duration, NaiveDateTime, TimeZone, Timelike as _};
 use chrono_tz::Tz;
 use http::StatusCode;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::contract::{Message, said};
 use crate::index::Indexer;
 use crate::query::{Asked, Bounds};
 
 /// A span of time and how many events it holds.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Counted {
     from: String,
     to: String,
@@ -28,14 +29,30 @@ struct Counted {
     events: f64,
 }
 
-#[derive(Serialize)]
-struct Answer {
+#[derive(Serialize, ToSchema)]
+#[schema(as = LateCounts)]
+pub(super) struct Answer {
     dataset_id: String,
     last_hour: Counted,
     last_day: Counted,
     last_week: Counted,
 }
 
+#[utoipa::path(
+    get,
+    path = "/elasticsearch-queries/{dataset}/events",
+    tag = "event streams",
+    operation_id = "countLateEvents",
+    summary = "Counts a dataset's events of late",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+    ),
+    responses(
+        (status = 200, description = "How many within the last hour, day and week", body = Answer),
+        (status = "4XX", description = "The request is refused", body = Message),
+        (status = "5XX", description = "It cannot be done now", body = Message),
+    ),
+)]
 pub(super) async fn events(
     State(indexer): State<Arc<Indexer>>,
     Extension(Caller(caller)): Extension<Caller>,

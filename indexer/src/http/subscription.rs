@@ -126,6 +126,28 @@ impl Parameters {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/event-data-subscription",
+    tag = "event streams",
+    operation_id = "subscribe",
+    security(("bearer" = []), ("subscription" = [])),
+    summary = "Subscribes to a dataset's events",
+    params(
+        ("dataset_id" = String, Query, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("webhook_token" = Option<String>, Query, description = "In the place of a bearer"),
+        ("from" = Option<String>, Query, description = "`now`, a date, an instant, or positions"),
+        ("format" = Option<String>, Query, description = "`value` or `line`", pattern = "^(value|line)$"),
+        ("Accept" = Option<String>, Header, description = "`text/event-stream` for Server-Sent Events"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Where to go on"),
+    ),
+    responses(
+        (status = 200, description = "Server-Sent Events", content_type = "text/event-stream", body = String),
+        (status = 101, description = "A websocket"),
+        (status = "4XX", description = "The request is refused", body = Message),
+        (status = "5XX", description = "It cannot be done now", body = Message),
+    ),
+)]
 pub(super) async fn subscribe(
     State(indexer): State<Arc<Indexer>>,
     Extension(Caller(caller)): Extension<Caller>,

@@ -14,7 +14,9 @@ use broker::catalog::{Kept, Row};
 use broker::{Error, Kind, Permission, Principal, ResultExt as _, Timestamp};
 use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
+use proto::problem::ProblemBody;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::streams::read;
 use super::{Refusal, json, parameters};
@@ -31,14 +33,16 @@ type Caller = Extension<Principal>;
 type Id = Result<Path<String>, PathRejection>;
 type Pair = Result<Path<(String, String)>, PathRejection>;
 
-#[derive(Serialize)]
-struct UserJson<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct UserJson<'a> {
     name: &'a str,
     administrator: bool,
     disabled: bool,
     /// Whether it has one.
     password: bool,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     updated_by: &'a str,
 }
@@ -58,8 +62,8 @@ impl<'a> UserJson<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct KeyJson<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct KeyJson<'a> {
     id: &'a str,
     /// Only where it was just made.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +72,9 @@ struct KeyJson<'a> {
     label: &'a str,
     /// Whether requests may be signed with it.
     hawk: bool,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
     created_by: &'a str,
 }
@@ -81,12 +87,14 @@ impl<'a> KeyJson<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct GrantJson<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct GrantJson<'a> {
     dataset: &'a str,
     principal: &'a str,
     owner: bool,
+    #[schema(value_type = Vec<Permission>)]
     permissions: &'a BTreeSet<Permission>,
+    #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
     updated_by: &'a str,
 }
@@ -99,23 +107,43 @@ impl<'a> GrantJson<'a> {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/whoami",
+    tag = "access",
+    operation_id = "whoami",
+    summary = "Says who calls",
+    responses(
+        (status = 200, description = "Who the credential stands for", body = inline(Known<'_>)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn whoami(Extension(caller): Caller) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        name: &'a str,
-        administrator: bool,
-    }
-    Ok(json(StatusCode::OK, &Answer { name: caller.name(), administrator: caller.is_administrator() })?)
+    Ok(json(StatusCode::OK, &Known { name: caller.name(), administrator: caller.is_administrator() })?)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct UserDraft {
+pub(super) struct UserDraft {
     name: String,
     #[serde(default)]
     administrator: bool,
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/users",
+    tag = "access",
+    operation_id = "createUser",
+    summary = "Creates a user",
+    request_body = UserDraft,
+    responses(
+        (status = 201, description = "It is there", body = UserJson<'_>, headers(("Location" = String, description = "Its path"))),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn create_user(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -128,22 +156,48 @@ pub(super) async fn create_user(
     created(&format!("/api/v1/users/{name}"), &UserJson::of(&row))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/users",
+    tag = "access",
+    operation_id = "listUsers",
+    summary = "Lists users",
+    params(
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 100 where it is not given", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of them", body = inline(Users<'_>)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn list_users(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        users: Vec<UserJson<'a>>,
-        next: Option<&'a str>,
-    }
     caller.require_administrator()?;
     let page = Page::<User>::read(&ingest, &uri, &[], |_, _| true)?;
     let users = page.rows.iter().map(|row| UserJson::of(row)).collect();
-    Ok(json(StatusCode::OK, &Answer { users, next: page.next() })?)
+    Ok(json(StatusCode::OK, &Users { users, next: page.next() })?)
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{name}",
+    tag = "access",
+    operation_id = "showUser",
+    summary = "Shows a user",
+    params(
+        ("name" = String, Path, description = "The user's name"),
+    ),
+    responses(
+        (status = 200, description = "As it is now", body = UserJson<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn show_user(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -156,13 +210,29 @@ pub(super) async fn show_user(
     Ok(json(StatusCode::OK, &UserJson::of(&*ingest.user(&name)?))?)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct UserEdit {
+pub(super) struct UserEdit {
     administrator: Option<bool>,
     disabled: Option<bool>,
 }
 
+#[utoipa::path(
+    patch,
+    path = "/api/v1/users/{name}",
+    tag = "access",
+    operation_id = "changeUser",
+    summary = "Changes a user",
+    params(
+        ("name" = String, Path, description = "The user's name"),
+    ),
+    request_body = UserEdit,
+    responses(
+        (status = 200, description = "As it is now", body = UserJson<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn change_user(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -177,6 +247,22 @@ pub(super) async fn change_user(
     Ok(json(StatusCode::OK, &UserJson::of(&*ingest.change_user(&caller, &name, change).await?))?)
 }
 
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{name}/password",
+    tag = "access",
+    operation_id = "setPassword",
+    summary = "Gives a user a password",
+    params(
+        ("name" = String, Path, description = "The user's name"),
+    ),
+    request_body = NewPassword,
+    responses(
+        (status = 204, description = "It is the password from now on"),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn set_password(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -191,6 +277,21 @@ pub(super) async fn set_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{name}",
+    tag = "access",
+    operation_id = "deleteUser",
+    summary = "Deletes a user with its keys and grants",
+    params(
+        ("name" = String, Path, description = "The user's name"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn delete_user(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -200,9 +301,9 @@ pub(super) async fn delete_user(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct KeyDraft {
+pub(super) struct KeyDraft {
     user: Option<String>,
     #[serde(default)]
     label: String,
@@ -211,6 +312,19 @@ struct KeyDraft {
     hawk: bool,
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/keys",
+    tag = "access",
+    operation_id = "createKey",
+    summary = "Creates an API key, which is shown this once",
+    request_body = KeyDraft,
+    responses(
+        (status = 201, description = "It is there", body = KeyJson<'_>, headers(("Location" = String, description = "Its path"))),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn create_key(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -224,16 +338,28 @@ pub(super) async fn create_key(
     created(&format!("/api/v1/keys/{}", made.id), &KeyJson::of(&row, Some(&made.key)))
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/keys",
+    tag = "access",
+    operation_id = "listKeys",
+    summary = "Lists API keys",
+    params(
+        ("user" = Option<String>, Query, description = "Those of one user"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 100 where it is not given", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of them", body = inline(Keys<'_>)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn list_keys(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        keys: Vec<KeyJson<'a>>,
-        next: Option<&'a str>,
-    }
     let of_user = |key: &Row<Key>, asked: &Asked| {
         let user = asked.get("user");
         let is_seen = caller.is_administrator() || key.value.user == caller.name();
@@ -241,9 +367,24 @@ pub(super) async fn list_keys(
     };
     let page = Page::<Key>::read(&ingest, &uri, &["user"], of_user)?;
     let keys = page.rows.iter().map(|row| KeyJson::of(row, None)).collect();
-    Ok(json(StatusCode::OK, &Answer { keys, next: page.next() })?)
+    Ok(json(StatusCode::OK, &Keys { keys, next: page.next() })?)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/keys/{id}",
+    tag = "access",
+    operation_id = "deleteKey",
+    summary = "Deletes an API key",
+    params(
+        ("id" = String, Path, description = "The part of the key between its two dots"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn delete_key(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -253,15 +394,33 @@ pub(super) async fn delete_key(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct GrantDraft {
+pub(super) struct GrantDraft {
     #[serde(default)]
     owner: bool,
     #[serde(default)]
+    #[schema(value_type = Vec<Permission>)]
     permissions: BTreeSet<Permission>,
 }
 
+#[utoipa::path(
+    put,
+    path = "/api/v1/grants/{dataset}/{principal}",
+    tag = "access",
+    operation_id = "setGrant",
+    summary = "Says what a principal may do with a dataset",
+    params(
+        ("dataset" = String, Path, description = "The dataset id, or * for every one"),
+        ("principal" = String, Path, description = "A user, or oidc:NAME"),
+    ),
+    request_body = GrantDraft,
+    responses(
+        (status = 200, description = "As it is now", body = GrantJson<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn set_grant(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -276,16 +435,29 @@ pub(super) async fn set_grant(
 }
 
 /// What everybody has on the datasets that the caller may give grants on, and the caller's own.
+#[utoipa::path(
+    get,
+    path = "/api/v1/grants",
+    tag = "access",
+    operation_id = "listGrants",
+    summary = "Lists grants",
+    params(
+        ("dataset" = Option<String>, Query, description = "Those on one dataset"),
+        ("principal" = Option<String>, Query, description = "Those of one principal"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 100 where it is not given", minimum = 1, maximum = 1000),
+        ("after" = Option<String>, Query, description = "`next` of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of them", body = inline(Grants<'_>)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn list_grants(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        grants: Vec<GrantJson<'a>>,
-        next: Option<&'a str>,
-    }
     let is_wanted = |grant: &Row<Grant>, asked: &Asked| {
         let Grant { dataset, principal, .. } = &grant.value;
         let is_seen = principal == caller.name() || ingest.catalog.may(&caller, dataset, Permission::Admin);
@@ -295,9 +467,25 @@ pub(super) async fn list_grants(
     };
     let page = Page::<Grant>::read(&ingest, &uri, &["dataset", "principal"], is_wanted)?;
     let grants = page.rows.iter().map(|row| GrantJson::of(row)).collect();
-    Ok(json(StatusCode::OK, &Answer { grants, next: page.next() })?)
+    Ok(json(StatusCode::OK, &Grants { grants, next: page.next() })?)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/grants/{dataset}/{principal}",
+    tag = "access",
+    operation_id = "deleteGrant",
+    summary = "Takes away what a principal may do with a dataset",
+    params(
+        ("dataset" = String, Path, description = "The dataset id, or * for every one"),
+        ("principal" = String, Path, description = "A user, or oidc:NAME"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn delete_grant(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Caller,
@@ -323,6 +511,30 @@ fn created(location: &str, body: &impl Serialize) -> Result<Response, Refusal> {
     let mut response = json(StatusCode::CREATED, body)?;
     response.headers_mut().insert(LOCATION, location);
     Ok(response)
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Known<'a> {
+    name: &'a str,
+    administrator: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Users<'a> {
+    users: Vec<UserJson<'a>>,
+    next: Option<&'a str>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Keys<'a> {
+    keys: Vec<KeyJson<'a>>,
+    next: Option<&'a str>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Grants<'a> {
+    grants: Vec<GrantJson<'a>>,
+    next: Option<&'a str>,
 }
 
 type Asked = std::collections::BTreeMap<String, String>;

@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::arrived::Arrived;
-use super::message::{Refused, denied, said};
+use super::message::{Message, Refused, denied, said};
 use super::{StreamPath, json_of_about};
 use crate::Ingest;
 use crate::append::{Lost, Prepared};
@@ -59,6 +59,23 @@ impl Sender {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/event/{dataset}/{version}",
+    tag = "collector",
+    operation_id = "collectEvent",
+    summary = "Takes events",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    request_body(content = serde_json::Value, description = "An event, or an array of events"),
+    responses(
+        (status = 200, description = "They are durable", body = Message<'_>),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn take(
     State(ingest): State<Arc<Ingest>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -71,6 +88,25 @@ async fn take(
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/webhook/event/{dataset}/{version}",
+    tag = "collector",
+    operation_id = "collectWebhookEvent",
+    security(("webhook" = [])),
+    summary = "Takes events",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("token" = String, Query, description = "The webhook token"),
+    ),
+    request_body(content = serde_json::Value, description = "An event, or an array of events"),
+    responses(
+        (status = 200, description = "They are durable", body = Message<'_>),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn take_from_webhook(
     State(ingest): State<Arc<Ingest>>,
     path: StreamPath,

@@ -9,12 +9,33 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use broker::{DeadLetter, Error, Origin, Permission, Principal, Timestamp};
 use http::{StatusCode, Uri};
+use proto::problem::ProblemBody;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::api::Place;
 use super::{Refusal, StreamPath, json, parameters, stream_name};
 use crate::Ingest;
 use crate::dead_letters::{LIMIT_DEFAULT, Page};
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}/dead-letters",
+    tag = "dead letters",
+    operation_id = "listDeadLetters",
+    summary = "Lists what could not be processed",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("limit" = Option<u32>, Query, description = "1 to 1,000, 100 where it is not given", minimum = 1, maximum = 1000),
+        ("cursor" = Option<String>, Query, description = "The cursor of the page before"),
+    ),
+    responses(
+        (status = 200, description = "A page of them", body = inline(Answer)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn list(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
@@ -33,33 +54,54 @@ pub(super) async fn list(
     Ok(json(StatusCode::OK, &Answer { dead_letters, cursor })?)
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/streams/{dataset}/{version}/dead-letters/replay",
+    tag = "dead letters",
+    operation_id = "replayDeadLetters",
+    summary = "Processes dead letters once more",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+    ),
+    responses(
+        (status = 200, description = "How many were processed once more", body = inline(Replayed)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn replay(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
     path: StreamPath,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Replayed {
-        replayed: u64,
-    }
     parameters(&uri, &[])?;
     let stream = ingest.stream(&caller, &stream_name(path)?, Permission::Update)?;
     let replayed = ingest.replay_dead_letters(&stream).await?;
     Ok(json(StatusCode::OK, &Replayed { replayed })?)
 }
 
-#[derive(Serialize)]
-struct Answer {
+#[derive(Serialize, ToSchema)]
+pub(super) struct Replayed {
+    replayed: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Answer {
     dead_letters: Vec<Shown>,
     cursor: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Shown {
+/// Something that could not be processed.
+#[derive(Serialize, ToSchema)]
+#[schema(as = DeadLetter)]
+pub(super) struct Shown {
+    #[schema(value_type = Place)]
     origin: Origin,
     reason: String,
     transform_version: u32,
+    #[schema(value_type = String, format = DateTime)]
     timestamp: Timestamp,
     key: Option<String>,
     value_base64: String,

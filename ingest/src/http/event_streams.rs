@@ -5,7 +5,7 @@
 //! The order of checks is its too: who calls, what they may do, what the path names, then what was sent.
 
 mod body;
-mod events;
+pub(super) mod events;
 
 use std::sync::Arc;
 
@@ -23,8 +23,10 @@ use http::{StatusCode, Uri};
 use proto::fault::{Detail, Fault};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::message::{Refused, said};
+use super::api::{SinkDraft, StreamDraft, StreamRefusal, SubscribableDraft};
+use super::message::{Message, Refused, said};
 use super::{Refusal as Problem, json as answer};
 use crate::Ingest;
 use crate::auth::DenialExt as _;
@@ -207,7 +209,8 @@ impl Of {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventStream)]
 struct StreamJson<'a> {
     id: String,
     create_raw: bool,
@@ -238,7 +241,8 @@ impl<'a> StreamJson<'a> {
 }
 
 /// A sink, or whether one can subscribe.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = SinkOrSubscribable)]
 struct Part {
     #[serde(skip_serializing_if = "Option::is_none")]
     r#type: Option<&'static str>,
@@ -304,6 +308,23 @@ fn with(sinks: &Sinks, kind: SinkKind, is_on: bool) -> Edit {
     Edit { sinks: Some(sinks), ..Edit::default() }
 }
 
+#[utoipa::path(
+    post,
+    path = "/streams/{dataset}/{version}",
+    tag = "event streams",
+    operation_id = "createEventStream",
+    summary = "Creates an event stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    request_body(content = Option<StreamDraft>, description = "May be left out"),
+    responses(
+        (status = 201, description = "It is being created", body = StreamJson<'_>),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn create(of: Of, request: Request) -> Answer {
     of.require(Permission::Update)?;
     let Of { ingest, dataset, version, .. } = &of;
@@ -346,6 +367,22 @@ async fn create(of: Of, request: Request) -> Answer {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}",
+    tag = "event streams",
+    operation_id = "showEventStream",
+    summary = "Shows an event stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    responses(
+        (status = 200, description = "The event stream, also a deleted one", body = StreamJson<'_>),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn show(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     let missing = || Refusal::new(StatusCode::NOT_FOUND, format!("Could not find stream: {}", of.id()));
@@ -363,11 +400,42 @@ async fn show(of: Of) -> Answer {
     Ok(answer(StatusCode::OK, &shown)?)
 }
 
+#[utoipa::path(
+    put,
+    path = "/streams/{dataset}/{version}",
+    tag = "event streams",
+    operation_id = "replaceEventStream",
+    summary = "Is not there",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    responses(
+        (status = 501, description = "There is nothing to replace", body = StreamRefusal),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+    ),
+)]
 async fn replace(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     Ok(answer(StatusCode::NOT_IMPLEMENTED, &json!({"message": null}))?)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/streams/{dataset}/{version}",
+    tag = "event streams",
+    operation_id = "deleteEventStream",
+    summary = "Deletes an event stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    responses(
+        (status = 200, description = "It is deleted", body = Message<'_>),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn remove(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     let stream = of.living()?;
@@ -393,6 +461,22 @@ async fn remove(of: Of) -> Answer {
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}/sinks",
+    tag = "event streams",
+    operation_id = "listSinks",
+    summary = "Lists sinks",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    responses(
+        (status = 200, description = "Those that are on", body = [Part]),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn list_sinks(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     let stream = of.known().ok_or_else(|| of.no_stream())?;
@@ -402,6 +486,24 @@ async fn list_sinks(of: Of) -> Answer {
     Ok(answer(StatusCode::OK, &sinks)?)
 }
 
+#[utoipa::path(
+    post,
+    path = "/streams/{dataset}/{version}/sinks",
+    tag = "event streams",
+    operation_id = "createSink",
+    summary = "Switches a sink on",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("backfill" = Option<bool>, Query, description = "Whether it takes what the log has already"),
+    ),
+    request_body = SinkDraft,
+    responses(
+        (status = 201, description = "It is being created", body = Part),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn create_sink(of: Of, request: Request) -> Answer {
     of.require_both(Permission::Update)?;
     let backfill = backfill(request.uri())?;
@@ -434,6 +536,23 @@ fn backfill(uri: &Uri) -> Result<bool, Refusal> {
     given.map_or(Ok(false), |(_, value)| body::boolean_at(&["query", "backfill"], &Value::from(&*value)))
 }
 
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}/sinks/{sink}",
+    tag = "event streams",
+    operation_id = "showSink",
+    summary = "Shows a sink",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("sink" = String, Path, description = "`s3` or `elasticsearch`", pattern = "^(s3|elasticsearch)$"),
+    ),
+    responses(
+        (status = 200, description = "The sink", body = Part),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn show_sink(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     let kind = kind_of(&of.sink)?;
@@ -444,6 +563,23 @@ async fn show_sink(of: Of) -> Answer {
     Ok(answer(StatusCode::OK, &Part::sink(&stream, kind))?)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/streams/{dataset}/{version}/sinks/{sink}",
+    tag = "event streams",
+    operation_id = "deleteSink",
+    summary = "Switches a sink off",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+        ("sink" = String, Path, description = "`s3` or `elasticsearch`", pattern = "^(s3|elasticsearch)$"),
+    ),
+    responses(
+        (status = 200, description = "It is being deleted", body = Message<'_>),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn remove_sink(of: Of) -> Answer {
     of.require_both(Permission::Update)?;
     of.living()?;
@@ -468,12 +604,45 @@ fn no_sink(of: &Of, kind: SinkKind) -> Refusal {
     Refusal::new(StatusCode::NOT_FOUND, message)
 }
 
+#[utoipa::path(
+    get,
+    path = "/streams/{dataset}/{version}/subscribable",
+    tag = "event streams",
+    operation_id = "showSubscribable",
+    summary = "Says whether one can subscribe",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    responses(
+        (status = 200, description = "Whether one can subscribe", body = Part),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn show_subscribable(of: Of) -> Answer {
     let stream = of.living()?;
     let status = if stream.definition.subscribable.enabled { ACTIVE } else { INACTIVE };
     Ok(answer(StatusCode::OK, &Part::subscribable(&stream, status))?)
 }
 
+#[utoipa::path(
+    put,
+    path = "/streams/{dataset}/{version}/subscribable",
+    tag = "event streams",
+    operation_id = "setSubscribable",
+    summary = "Says whether one can subscribe from now on",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    request_body = SubscribableDraft,
+    responses(
+        (status = 200, description = "What it is becoming", body = Part),
+        (status = "4XX", description = "The request is refused", body = StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = StreamRefusal),
+    ),
+)]
 async fn set_subscribable(of: Of, request: Request) -> Answer {
     of.require(Permission::Update)?;
     let sent = body::read(&of.ingest, request).await?.ok_or_else(|| Fault::missing(&["body"]))?;

@@ -8,12 +8,14 @@ use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use serde::Serialize;
 use tracing::error;
+use utoipa::ToSchema;
 
 use super::{Refusal, json};
 use crate::auth::DenialExt as _;
 
-#[derive(Serialize)]
-struct Message<'a> {
+/// A refusal, or an answer, of one text.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Message<'a> {
     message: &'a str,
 }
 

@@ -3,6 +3,7 @@
 //! `/metadata/datasets` (ADR 0080). What is sent is kept and answered as it is; `Id`, `Type` and `_links` are
 //! added. Reading needs no credential.
 
+pub(super) mod documented;
 mod refused;
 
 use std::convert::Infallible;
@@ -40,6 +41,9 @@ enum Dialect {
 }
 
 const ROOTS: [(&str, Dialect); 2] = [("", Dialect::First), ("/metadata", Dialect::Later)];
+/// What documents there are, each with the path to those below it.
+const BELOW: [(&str, &str); 4] =
+    [("dataset", "/versions"), ("version", "/editions"), ("edition", "/distributions"), ("distribution", "")];
 const BODY: BodyLimit = BodyLimit { name: "document_bytes_max", bytes_max: 2 * DOCUMENT_BYTES_MAX };
 
 pub(super) fn router() -> Router<Arc<Ingest>> {
@@ -58,12 +62,7 @@ pub(super) fn router() -> Router<Arc<Ingest>> {
 fn rooted(root: &str, dialect: Dialect) -> Router<Arc<Ingest>> {
     let mut path = format!("{root}/datasets");
     let mut router = Router::new().route(&path, get(list).post(create));
-    for (one, below) in [
-        ("dataset", "/versions"),
-        ("version", "/editions"),
-        ("edition", "/distributions"),
-        ("distribution", ""),
-    ] {
+    for (one, below) in BELOW {
         path = format!("{path}/{{{one}}}");
         let mut methods = get(show).put(replace);
         if one == "dataset" && dialect == Dialect::Later {

@@ -13,6 +13,7 @@ use broker::catalog::Stream;
 use broker::{Error, Permission, Principal, Result};
 use bytes::Bytes;
 use http::{HeaderMap, Uri};
+use proto::problem::ProblemBody;
 
 use super::prefer::wants_minimal;
 use super::{Refusal, StreamPath, answer, media_type, parameters, stream_name};
@@ -27,6 +28,27 @@ const KEY_HEADER: &str = "headwater-key";
 /// Larger bodies are checked off the runtime's threads.
 pub(super) const INLINE_BYTES_MAX: usize = 64 << 10;
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/streams/{dataset}/{version}/records",
+    tag = "records",
+    operation_id = "appendRecords",
+    summary = "Appends records",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+        ("atomic" = Option<bool>, Query, description = "Whether one record that is refused refuses all"),
+        ("Headwater-Key" = Option<String>, Header, description = "The key of all records"),
+        ("Prefer" = Option<String>, Header, description = "`return=minimal`"),
+        ("Content-Encoding" = Option<String>, Header, description = "`gzip`, `zstd` or `identity`"),
+    ),
+    request_body(description = "An event, an array of events, or an event a line (application/x-ndjson)", content((serde_json::Value = "application/json"), (String = "application/x-ndjson"))),
+    responses(
+        (status = 200, description = "An entry a record in the order sent; with `Prefer: return=minimal` ranges of offsets", body = serde_json::Value),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn append(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,

@@ -10,14 +10,29 @@ use broker::catalog::{Draft, Edit};
 use broker::{Error, Permission, Principal, ResultExt as _};
 use http::header::{HeaderValue, LOCATION};
 use http::{HeaderMap, StatusCode, Uri};
+use proto::problem::ProblemBody;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::{Refusal, StreamPath, json, media_type, parameters, stream_name};
 use crate::Ingest;
 use crate::body::BodyLimit;
 use crate::definition::{DEFINITION_BYTES_MAX, Shown, parse};
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/streams",
+    tag = "streams",
+    operation_id = "createStream",
+    summary = "Creates a stream",
+    request_body = Draft,
+    responses(
+        (status = 201, description = "It is there", body = Shown<'_>, headers(("Location" = String, description = "Its path"))),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn create(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
@@ -37,21 +52,45 @@ pub(super) async fn create(
     Ok(response)
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams",
+    tag = "streams",
+    operation_id = "listStreams",
+    summary = "Lists streams",
+    responses(
+        (status = 200, description = "Those of datasets that the caller may do anything with", body = inline(StreamList<'_>)),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn list(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
     uri: Uri,
 ) -> Result<Response, Refusal> {
-    #[derive(Serialize)]
-    struct Answer<'s> {
-        streams: Vec<Shown<'s>>,
-    }
     parameters(&uri, &[])?;
     let streams = ingest.visible_streams(&caller);
     let streams = streams.iter().map(|stream| Shown::of(stream)).collect();
-    Ok(json(StatusCode::OK, &Answer { streams })?)
+    Ok(json(StatusCode::OK, &StreamList { streams })?)
 }
 
+#[utoipa::path(
+    get,
+    path = "/api/v1/streams/{dataset}/{version}",
+    tag = "streams",
+    operation_id = "showStream",
+    summary = "Shows a stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+    ),
+    responses(
+        (status = 200, description = "The stream", body = Shown<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn show(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
@@ -63,6 +102,23 @@ pub(super) async fn show(
     Ok(json(StatusCode::OK, &Shown::of(&stream))?)
 }
 
+#[utoipa::path(
+    patch,
+    path = "/api/v1/streams/{dataset}/{version}",
+    tag = "streams",
+    operation_id = "changeStream",
+    summary = "Changes a stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+    ),
+    request_body = Edit,
+    responses(
+        (status = 200, description = "The stream as it is now", body = Shown<'_>),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn change(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
@@ -78,6 +134,22 @@ pub(super) async fn change(
     Ok(json(StatusCode::OK, &Shown::of(&stream))?)
 }
 
+#[utoipa::path(
+    delete,
+    path = "/api/v1/streams/{dataset}/{version}",
+    tag = "streams",
+    operation_id = "deleteStream",
+    summary = "Deletes a stream",
+    params(
+        ("dataset" = String, Path, description = "The dataset id", pattern = "^[a-z0-9][a-z0-9_-]{0,69}$"),
+        ("version" = String, Path, description = "The version", pattern = "^[A-Za-z0-9_-]{1,32}$"),
+    ),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = "4XX", description = "The request is refused", body = ProblemBody),
+        (status = "5XX", description = "It cannot be done now", body = ProblemBody),
+    ),
+)]
 pub(super) async fn delete(
     State(ingest): State<Arc<Ingest>>,
     Extension(caller): Extension<Principal>,
@@ -89,6 +161,12 @@ pub(super) async fn delete(
     ingest.stream(&caller, &name, Permission::Update)?;
     ingest.catalog.delete(&name, caller.name()).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Streams by name.
+#[derive(Serialize, ToSchema)]
+pub(super) struct StreamList<'s> {
+    streams: Vec<Shown<'s>>,
 }
 
 const DEFINITION: BodyLimit = BodyLimit { name: "definition_bytes_max", bytes_max: DEFINITION_BYTES_MAX };

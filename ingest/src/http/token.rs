@@ -17,7 +17,9 @@ use broker::{Error, Kind};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
+use super::api::{TokenRefusal, TokenRequest};
 use super::{Refusal, json, media_type};
 use crate::Ingest;
 use crate::auth::{DenialExt as _, Login};
@@ -35,6 +37,15 @@ pub(super) const PATHS: [&str; 4] = [
 
 const BODY: BodyLimit = BodyLimit { name: "token_request_bytes_max", bytes_max: 16 << 10 };
 
+/// An access token.
+#[derive(Serialize, ToSchema)]
+struct Token<'a> {
+    access_token: &'a str,
+    token_type: &'a str,
+    /// In seconds.
+    expires_in: u64,
+}
+
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
 enum Asked {
@@ -50,6 +61,20 @@ struct Refused {
     denial: Option<Denial>,
 }
 
+#[utoipa::path(
+    post,
+    path = "/api/v1/token",
+    tag = "access",
+    operation_id = "issueToken",
+    security(()),
+    summary = "Exchanges a password or an API key for an access token",
+    request_body(content((TokenRequest = "application/x-www-form-urlencoded"), (TokenRequest = "application/json"))),
+    responses(
+        (status = 200, description = "An access token", body = inline(Token<'_>)),
+        (status = "4XX", description = "There is none (RFC 6749, section 5.2)", body = TokenRefusal),
+        (status = "5XX", description = "It cannot be done now", body = TokenRefusal),
+    ),
+)]
 pub(super) async fn issue(
     State(ingest): State<Arc<Ingest>>,
     peer: Option<Extension<Peer>>,
@@ -66,12 +91,6 @@ pub(super) async fn issue(
 }
 
 async fn exchange(ingest: &Ingest, peer: Peer, headers: &HeaderMap, body: Body) -> Result<Response, Refused> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        access_token: &'a str,
-        token_type: &'a str,
-        expires_in: u64,
-    }
     let issued = match read(ingest, headers, body).await? {
         Asked::Password { name, password } => {
             ingest.credentials.log_in(&name, password, peer).await.map_err(invalid_grant)
@@ -81,7 +100,7 @@ async fn exchange(ingest: &Ingest, peer: Peer, headers: &HeaderMap, body: Body) 
         }
     }?;
     let (access_token, expires_in) = (issued.access_token.as_str(), issued.life.as_secs());
-    Ok(json(StatusCode::OK, &Answer { access_token, token_type: "Bearer", expires_in })?)
+    Ok(json(StatusCode::OK, &Token { access_token, token_type: "Bearer", expires_in })?)
 }
 
 async fn read(ingest: &Ingest, headers: &HeaderMap, body: Body) -> Result<Asked, Refused> {

@@ -17,9 +17,10 @@ use broker::{Error, Principal, Timestamp};
 use http::{StatusCode, Uri};
 use serde::Serialize;
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::json;
-use super::message::{Refused, denied, said};
+use super::message::{Message, Refused, denied, said};
 use crate::Ingest;
 use crate::body::BodyLimit;
 
@@ -47,15 +48,17 @@ pub fn shown_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-#[derive(Serialize)]
-struct TokenJson<'a> {
+#[derive(Serialize, ToSchema)]
+pub(super) struct TokenJson<'a> {
     /// The token where it was just made, else its id.
     token: &'a str,
     id: &'a str,
     created_by: &'a str,
     dataset_id: &'a str,
     operation: Operation,
+    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
     is_active: bool,
 }
@@ -67,6 +70,19 @@ impl<'a> TokenJson<'a> {
         let token = token.unwrap_or(id);
         Self { token, id, created_by, dataset_id: dataset, operation, created_at, expires_at, is_active }
     }
+}
+
+#[derive(Serialize, ToSchema)]
+pub(super) struct Authorized {
+    access: bool,
+    reason: Option<String>,
+}
+
+/// What is sent to create a token; other fields are not looked at.
+#[derive(ToSchema)]
+pub(super) struct TokenDraft {
+    #[allow(dead_code, reason = "it is read by hand, and stands here for its shape")]
+    operation: Operation,
 }
 
 /// Why a request was not done.
@@ -88,6 +104,22 @@ impl From<Refused> for Wrong {
     }
 }
 
+#[utoipa::path(
+    post,
+    path = "/webhooks/{dataset}/tokens",
+    tag = "webhooks",
+    operation_id = "createWebhookToken",
+    summary = "Creates a webhook token",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+    ),
+    request_body = TokenDraft,
+    responses(
+        (status = 201, description = "The token, which is shown this once", body = TokenJson<'_>),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn create(
     State(ingest): State<Arc<Ingest>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -115,6 +147,21 @@ async fn created(
     Ok(json(StatusCode::CREATED, &TokenJson::of(&row, Some(&made.token)))?)
 }
 
+#[utoipa::path(
+    get,
+    path = "/webhooks/{dataset}/tokens",
+    tag = "webhooks",
+    operation_id = "listWebhookTokens",
+    summary = "Lists webhook tokens",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+    ),
+    responses(
+        (status = 200, description = "Those that were not deleted", body = [TokenJson<'_>]),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn list(
     State(ingest): State<Arc<Ingest>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -131,6 +178,22 @@ async fn list(
     }
 }
 
+#[utoipa::path(
+    delete,
+    path = "/webhooks/{dataset}/tokens/{token}",
+    tag = "webhooks",
+    operation_id = "deleteWebhookToken",
+    summary = "Deletes a webhook token",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("token" = String, Path, description = "The token, or its id"),
+    ),
+    responses(
+        (status = 200, description = "It is deleted", body = Message<'_>),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn remove(
     State(ingest): State<Arc<Ingest>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -150,6 +213,23 @@ async fn remove(
 }
 
 /// Says whether a token may be used for an operation; for everybody with a credential.
+#[utoipa::path(
+    get,
+    path = "/webhooks/{dataset}/tokens/{token}/authorize",
+    tag = "webhooks",
+    operation_id = "authorizeWebhookToken",
+    summary = "Says what a webhook token may be used for",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("token" = String, Path, description = "The token, or its id"),
+        ("operation" = Operation, Query, description = "For what"),
+    ),
+    responses(
+        (status = 200, description = "Whether it may be used", body = inline(Authorized)),
+        (status = "4XX", description = "The request is refused", body = Message<'_>),
+        (status = "5XX", description = "It cannot be done now", body = Message<'_>),
+    ),
+)]
 async fn authorize(
     State(ingest): State<Arc<Ingest>>,
     Extension(Caller(caller)): Extension<Caller>,
@@ -164,11 +244,6 @@ async fn authorize(
 }
 
 fn authorized(ingest: &Ingest, path: OfToken, uri: &Uri, peer: Peer) -> Result<Response, Wrong> {
-    #[derive(Serialize)]
-    struct Answer {
-        access: bool,
-        reason: Option<String>,
-    }
     const PLACE: &[&str] = &["query", "operation"];
     let (dataset, token) = pair(path)?;
     let mut pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
@@ -180,7 +255,7 @@ fn authorized(ingest: &Ingest, path: OfToken, uri: &Uri, peer: Peer) -> Result<R
         Err(wait @ Reason::TooMany(_)) => return Err(Refused::from(wait).into()),
         Err(reason) => Some(reason.to_string()),
     };
-    Ok(json(StatusCode::OK, &Answer { access: reason.is_none(), reason })?)
+    Ok(json(StatusCode::OK, &Authorized { access: reason.is_none(), reason })?)
 }
 
 /// `{"operation"}`; other fields are not looked at.

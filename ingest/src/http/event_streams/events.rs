@@ -17,6 +17,23 @@ use crate::Ingest;
 use crate::append::{Lost, Prepared};
 use crate::cut::{Shape, cut};
 
+#[utoipa::path(
+    post,
+    path = "/streams/{dataset}/{version}/events",
+    tag = "event streams",
+    operation_id = "postEvents",
+    summary = "Posts events",
+    params(
+        ("dataset" = String, Path, description = "The dataset id"),
+        ("version" = String, Path, description = "The version"),
+    ),
+    request_body(content = Vec<serde_json::Map<String, Value>>, description = "An array of objects, each an event"),
+    responses(
+        (status = 200, description = "They are durable", body = ()),
+        (status = "4XX", description = "The request is refused", body = super::StreamRefusal),
+        (status = "5XX", description = "It cannot be done now", body = super::StreamRefusal),
+    ),
+)]
 pub(super) async fn append(of: Of, request: Request) -> Answer {
     of.require_both(Permission::Write)?;
     if let Some(fault) = Fault::of_dataset_id(&of.dataset) {
