@@ -65,7 +65,7 @@ fn each_library_has_one_home() {
     check_home("axum::", &["src/", "ingest/src/", "indexer/src/"]);
     check_home("::parquet::", &["src/cli/import/parquet"]);
     check_home("tonic::include_proto", &["proto/src/"]);
-    check_home("::hawk::", &["ingest/src/auth/hawk"]);
+    check_home("use ::hawk::", &["ingest/src/auth/hawk"]);
     check_home("utoipa_swagger_ui::", &["src/app/openapi"]);
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "crash/contracts.rs"]
+mod contracts;
 #[path = "crash/event_streams.rs"]
 mod event_streams;
 #[path = "crash/signatures.rs"]
