@@ -18,6 +18,7 @@ mod query;
 mod serve;
 mod streams;
 mod users;
+mod webhook_tokens;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -93,6 +94,9 @@ enum Command {
     /// Makes, lists and deletes API keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Makes, lists and deletes webhook tokens
+    #[command(subcommand)]
+    WebhookTokens(webhook_tokens::WebhookTokens),
     /// Says who may do what with a dataset
     #[command(subcommand)]
     Grants(grants::Grants),
@@ -123,6 +127,7 @@ pub(crate) fn run(cli: Cli) -> Result<(), Failure> {
         Command::DeadLetters(command) => wait_for(command.run(&settings)),
         Command::Users(command) => wait_for(command.run(&settings)),
         Command::Keys(command) => wait_for(command.run(&settings)),
+        Command::WebhookTokens(command) => wait_for(command.run(&settings)),
         Command::Grants(command) => wait_for(command.run(&settings)),
         Command::Login(command) => wait_for(command.run(&settings)),
         Command::Bench(command) => wait_for(command.run(&settings)),

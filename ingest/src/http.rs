@@ -18,6 +18,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod token;
+mod webhook_tokens;
 mod webhooks;
 
 use std::collections::BTreeMap;
@@ -71,6 +72,8 @@ fn access_router() -> Router<Arc<Ingest>> {
         .route("/api/v1/keys", get(access::list_keys).post(access::create_key))
         .route("/api/v1/keys/{id}", delete(access::delete_key))
         .route("/api/v1/grants", get(access::list_grants))
+        .route("/api/v1/webhook-tokens", get(webhook_tokens::list).post(webhook_tokens::create))
+        .route("/api/v1/webhook-tokens/{dataset}/{id}", delete(webhook_tokens::delete))
         .route("/api/v1/grants/{dataset}/{principal}", put(access::set_grant).delete(access::delete_grant))
 }
 

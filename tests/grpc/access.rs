@@ -124,6 +124,14 @@ async fn keeps_to_what_was_granted(launch: Launch, dataset: &str) {
     let id = key.split('.').nth(1).unwrap();
     done(&server, &["keys", "delete", id]);
     assert_eq!((doors.post().await, doors.append().await), (StatusCode::UNAUTHORIZED, Code::Unauthenticated));
+
+    let token = done(&server, &["webhook-tokens", "create", dataset, "write"]);
+    let hook = format!("/webhook/event/{dataset}/1?token={token}");
+    assert_eq!(ask(&server, "-", (Method::POST, &hook), json!({"a": 1})).await, StatusCode::OK);
+    let listed = done(&server, &["webhook-tokens", "list", "--dataset", dataset, "--format", "ndjson"]);
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    done(&server, &["webhook-tokens", "delete", dataset, listed["id"].as_str().unwrap()]);
+    assert_eq!(ask(&server, "-", (Method::POST, &hook), json!({"a": 1})).await, StatusCode::FORBIDDEN);
 }
 
 /// Runs a command of the administrator's with a line of input, and answers what it prints.

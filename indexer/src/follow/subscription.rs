@@ -83,8 +83,18 @@ pub(crate) struct Subscription {
     is_stale: bool,
     followed: BTreeMap<StreamName, Followed>,
     at: Places,
-    coming: SelectAll<BoxStream<'static, Result<News>>>,
+    /// What is to be looked at before it goes on.
+    broken: Option<Broken>,
+    coming: SelectAll<BoxStream<'static, Result<News, Broken>>>,
     _permit: OwnedSemaphorePermit,
+}
+
+/// A partition that cannot be read any more.
+#[derive(Debug)]
+struct Broken {
+    stream: StreamName,
+    time: Time,
+    error: Error,
 }
 
 /// A stream whose tails are followed until this is dropped.
@@ -181,6 +191,7 @@ impl Subscription {
             is_stale: true,
             followed: BTreeMap::new(),
             at: Places::default(),
+            broken: None,
             coming: SelectAll::new(),
             _permit: permit,
         };
@@ -201,6 +212,9 @@ impl Subscription {
     pub(crate) async fn next(&mut self) -> Result<News, End> {
         loop {
             self.check()?;
+            if self.broken.is_some() {
+                self.outlive().await?;
+            }
             if self.is_stale {
                 self.choose().await.map_err(End::Failed)?;
             }
@@ -219,8 +233,7 @@ impl Subscription {
                     self.at.set(&news.place, news.chunk.offsets.end);
                     return Ok(news);
                 }
-                // Nobody follows a stream that was deleted, and the log may know before the catalog.
-                Err(error) => self.outlive(error).await?,
+                Err(broken) => self.broken = Some(broken),
             }
         }
     }
@@ -254,12 +267,13 @@ impl Subscription {
         Ok(())
     }
 
-    async fn outlive(&mut self, error: Error) -> Result<(), End> {
-        let failed = |refreshed: Error| End::Failed(refreshed);
-        self.indexer.catalog.refresh().await.map_err(failed)?;
-        let before = self.followed.len();
-        self.choose().await.map_err(failed)?;
-        if self.followed.len() < before { Ok(()) } else { Err(End::Failed(error)) }
+    /// Goes on where the stream was deleted, which the log may know before the catalog.
+    async fn outlive(&mut self) -> Result<(), End> {
+        self.indexer.catalog.refresh().await.map_err(End::Failed)?;
+        self.choose().await.map_err(End::Failed)?;
+        let Some(Broken { stream, time, error }) = self.broken.take() else { return Ok(()) };
+        let is_there = self.followed.get(&stream).is_some_and(|followed| followed.time == time);
+        if is_there { Err(End::Failed(error)) } else { Ok(()) }
     }
 
     /// The dataset's streams that can be subscribed to.
@@ -285,7 +299,10 @@ impl Subscription {
         starts.iter().for_each(|(place, offset)| self.at.set(place, *offset));
         let until = CancellationToken::new();
         for follower in followers {
-            self.coming.push(news_of(follower).take_until(until.clone().cancelled_owned()).boxed());
+            let (name, time) = (stream.name().clone(), time_of(stream));
+            let broken = move |error| Broken { stream: name.clone(), time, error };
+            let news = news_of(follower).map(move |news| news.map_err(&broken));
+            self.coming.push(news.take_until(until.clone().cancelled_owned()).boxed());
         }
         self.followed
             .insert(stream.name().clone(), Followed { time: time_of(stream), _until: until.drop_guard() });

@@ -31,7 +31,7 @@ const LIMIT_MAX: usize = 1_000;
 
 type Caller = Extension<Principal>;
 type Id = Result<Path<String>, PathRejection>;
-type Pair = Result<Path<(String, String)>, PathRejection>;
+pub(super) type Pair = Result<Path<(String, String)>, PathRejection>;
 
 #[derive(Serialize, ToSchema)]
 pub(super) struct UserJson<'a> {
@@ -501,12 +501,12 @@ fn id(path: Id) -> Result<String, Error> {
     Ok(id)
 }
 
-fn pair(path: Pair) -> Result<(String, String), Error> {
+pub(super) fn pair(path: Pair) -> Result<(String, String), Error> {
     let Path(pair) = path.map_err(|error| Error::invalid("path", error.body_text()))?;
     Ok(pair)
 }
 
-fn created(location: &str, body: &impl Serialize) -> Result<Response, Refusal> {
+pub(super) fn created(location: &str, body: &impl Serialize) -> Result<Response, Refusal> {
     let location = HeaderValue::try_from(location).or_error(Kind::Internal, "write the location")?;
     let mut response = json(StatusCode::CREATED, body)?;
     response.headers_mut().insert(LOCATION, location);
@@ -537,17 +537,17 @@ pub(super) struct Grants<'a> {
     next: Option<&'a str>,
 }
 
-type Asked = std::collections::BTreeMap<String, String>;
+pub(super) type Asked = std::collections::BTreeMap<String, String>;
 
 /// Some rows by id.
-struct Page<T> {
-    rows: Vec<Arc<Row<T>>>,
+pub(super) struct Page<T> {
+    pub(super) rows: Vec<Arc<Row<T>>>,
     is_last: bool,
 }
 
 impl<T: Kept> Page<T> {
     /// Reads `limit` and `after` beside the parameters that `is_wanted` knows.
-    fn read(
+    pub(super) fn read(
         ingest: &Ingest,
         uri: &Uri,
         more: &[&str],
@@ -567,7 +567,7 @@ impl<T: Kept> Page<T> {
     }
 
     /// Where the next page begins, as `after`; none if this is the last one.
-    fn next(&self) -> Option<&str> {
+    pub(super) fn next(&self) -> Option<&str> {
         self.rows.last().filter(|_| !self.is_last).map(|row| row.id.as_str())
     }
 }

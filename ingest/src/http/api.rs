@@ -9,7 +9,10 @@ use utoipa::openapi::schema::Type;
 use utoipa::openapi::{ObjectBuilder, OpenApi as Api, Required};
 use utoipa::{OpenApi, ToSchema};
 
-use super::{access, collector, dead_letters, event_streams, metadata, records, streams, token, webhooks};
+use super::{
+    access, collector, dead_letters, event_streams, metadata, records, streams, token, webhook_tokens,
+    webhooks,
+};
 
 /// A place in a topic.
 #[derive(ToSchema)]
@@ -97,6 +100,9 @@ pub(super) struct TokenRefusal {
     access::set_grant,
     access::delete_grant,
     token::issue,
+    webhook_tokens::create,
+    webhook_tokens::list,
+    webhook_tokens::delete,
     webhooks::create,
     webhooks::list,
     webhooks::remove,

@@ -214,3 +214,42 @@ async fn a_new_dataset_does_not_come_with_the_tokens_of_others() {
     let made = ask(&doors, &ann, (Method::POST, "/datasets"), r#"{"title":"Flights"}"#).await;
     assert!(made.json.as_str().unwrap().starts_with("flights-"), "{}", made.json);
 }
+
+#[tokio::test]
+async fn tokens_are_made_listed_and_deleted_at_our_own_address_too() {
+    let doors = Doors::open().await;
+    let draft = |dataset: &str| json!({"dataset": dataset, "operation": "write"}).to_string();
+    let made = doors.post("/api/v1/webhook-tokens", &[], draft("flights")).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.json);
+    let (token, id) = (made.json["token"].as_str().unwrap(), made.json["id"].as_str().unwrap());
+    assert_eq!(made.headers["location"], format!("/api/v1/webhook-tokens/flights/{id}").as_str());
+    assert_eq!(may(&doors, token, ("flights", "write")).await, json!({"access": true, "reason": null}));
+    doors.post("/api/v1/webhook-tokens", &[], draft("trains")).await;
+
+    let keeper = user(&doors, "ann", json!({"permissions": ["admin"]})).await;
+    let seen = ask(&doors, &keeper, (Method::GET, "/api/v1/webhook-tokens"), "").await.json;
+    let expected = json!({
+        "id": id, "dataset": "flights", "operation": "write", "created_by": "administrator",
+        "created_at": "2026-03-01T12:00:00.250Z", "expires_at": "2028-02-29T12:00:00.250Z",
+    });
+    assert_eq!(seen, json!({"webhook_tokens": [expected], "next": null}));
+    assert_eq!(
+        doors.get("/api/v1/webhook-tokens?dataset=trains").await.json["webhook_tokens"][0]["dataset"],
+        "trains"
+    );
+    assert_eq!(doors.get("/api/v1/webhook-tokens?limit=1").await.json["next"], format!("flights/{id}"));
+
+    let refused = ask(&doors, &keeper, (Method::POST, "/api/v1/webhook-tokens"), &draft("trains")).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    for (body, field) in [
+        (r#"{"dataset":"flights"}"#, "operation"),
+        (r#"{"dataset":"flights","operation":"own"}"#, "operation"),
+    ] {
+        let wrong = doors.post("/api/v1/webhook-tokens", &[], body).await;
+        assert_eq!((wrong.status, wrong.error().1), (StatusCode::BAD_REQUEST, field), "{}", wrong.json);
+    }
+    let path = format!("/api/v1/webhook-tokens/flights/{id}");
+    assert_eq!(ask(&doors, &keeper, (Method::DELETE, &path), "").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(ask(&doors, &keeper, (Method::DELETE, &path), "").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(may(&doors, token, ("flights", "write")).await["access"], false);
+}
