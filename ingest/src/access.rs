@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use broker::access::{EVERY_DATASET, Grant, ISSUED_PREFIX, Key, User, check_issued_name, check_name};
+use broker::access::{EVERY_DATASET, Grant, ISSUED_PREFIX, Key, Peer, User, check_issued_name, check_name};
 use broker::catalog::{Kept, Row, Stream};
 use broker::{Error, Kind, Permission, Principal, Result, StreamName, Timestamp};
 use serde::Deserialize;
@@ -14,7 +14,6 @@ use utoipa::ToSchema;
 use crate::Ingest;
 use crate::auth::keys::Made;
 use crate::auth::passwords;
-use broker::access::Peer;
 
 /// The longest label of a key, in characters.
 pub(crate) const LABEL_CHARACTERS_MAX: usize = 256;

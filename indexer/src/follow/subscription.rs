@@ -164,7 +164,8 @@ pub(crate) fn version(place: &Place) -> &str {
 }
 
 impl Subscriber {
-    fn may_read(&self, catalog: &Catalog, dataset: &str, now: Timestamp) -> bool {
+    /// Whether it still may.
+    pub(crate) fn may_read(&self, catalog: &Catalog, dataset: &str, now: Timestamp) -> bool {
         match self {
             Subscriber::Principal(principal) => {
                 let user = catalog.row::<User>(principal.name());

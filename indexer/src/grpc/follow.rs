@@ -2,10 +2,11 @@
 //! partitions there is none.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use broker::catalog::Stream;
 use broker::{
-    Error, Log, Offset, Partition, Permission, Place, Position, Principal, Result, Stage, StreamName,
+    Error, Kind, Log, Offset, Partition, Permission, Place, Position, Principal, Result, Stage, StreamName,
     Timestamp,
 };
 use bytes::Bytes;
@@ -14,6 +15,7 @@ use futures::{Stream as Events, StreamExt};
 use proto::v1;
 use proto::v1::follow_request::From;
 
+use crate::follow::subscription::Subscriber;
 use crate::follow::{Follower, Form};
 use crate::index::Indexer;
 use crate::query::permit;
@@ -42,11 +44,31 @@ pub(super) async fn follow(
             .push(frames(indexer.tails.follow(&indexer.log, (life, Form::Messages), start, end)).boxed());
     }
     let all: SelectAll<_> = stream::select_all(partitions);
+    let forbidden = forbidden(indexer, caller.clone(), name.dataset().to_owned());
+    let all = stream::select(all, stream::once(forbidden).map(Err));
     let stop = indexer.shutdown.clone();
     Ok(all.take_until(stop.cancelled_owned()).map(move |frames| {
         let _held = &permit;
         frames
     }))
+}
+
+/// Waits until a caller may not read any more.
+fn forbidden(
+    indexer: &Indexer,
+    caller: Principal,
+    dataset: String,
+) -> impl Future<Output = Error> + Send + use<> {
+    let (catalog, clock) = (Arc::clone(&indexer.catalog), Arc::clone(&indexer.clock));
+    let (mut changes, reader) = (catalog.watch(), Subscriber::Principal(caller));
+    async move {
+        while reader.may_read(&catalog, &dataset, clock.now()) {
+            if changes.changed().await.is_err() {
+                return Error::unavailable("the catalog is not read any more");
+            }
+        }
+        Error::new(Kind::Forbidden, format!("this caller has no permission to read {dataset} any more"))
+    }
 }
 
 /// What comes of one partition; an error is the last.

@@ -1,8 +1,8 @@
 //! The service as its callers see it.
 #![allow(clippy::disallowed_methods, reason = "what the server supervises is spawned here by hand")]
 
-use broker::Stage;
-use broker::access::ADMINISTRATOR;
+use broker::access::{ADMINISTRATOR, Grant, User};
+use broker::{Clock as _, Permission, Stage};
 use futures::future::join_all;
 use proto::v1::events_server::Events as _;
 use tokio_util::sync::CancellationToken;
@@ -242,4 +242,31 @@ async fn on_the_wire_followed_events_are_whole_messages_and_an_end() {
     let end = http_body_util::BodyExt::frame(&mut body).await.unwrap().unwrap();
     assert_eq!(end.into_trailers().unwrap()["grpc-status"], "0");
     assert!(http_body_util::BodyExt::frame(&mut body).await.is_none());
+}
+
+#[tokio::test]
+async fn who_may_not_read_any_more_follows_no_more() {
+    let bench = bench().await;
+    let service = Events::new(bench.indexer.clone());
+    let ann = User::new("ann", bench.clock.now());
+    let set_grant = async |permissions: &[Permission]| {
+        let (mut writes, id) = (bench.catalog.writes(ADMINISTRATOR), Grant::id_of("flights", "ann"));
+        let (dataset, principal) = ("flights".to_owned(), "ann".to_owned());
+        let permissions = permissions.iter().copied().collect();
+        let grant = Grant { dataset, principal, is_owner: false, permissions };
+        writes.set(id.clone(), bench.catalog.version::<Grant>(&id), &grant).unwrap();
+        bench.catalog.write(writes).await.unwrap();
+    };
+    set_grant(&[Permission::Read]).await;
+    let mut request = follow(from_start());
+    request.extensions_mut().insert(Principal::of(&ann));
+    let mut events = service.follow(request).await.unwrap().into_inner();
+    assert!(events.next().await.unwrap().is_ok());
+    set_grant(&[Permission::Write]).await;
+    let refused = loop {
+        if let Err(status) = events.next().await.expect("it ends with a word") {
+            break status;
+        }
+    };
+    assert_eq!(refused.code(), Code::PermissionDenied);
 }

@@ -216,6 +216,9 @@ struct Asked {
 
 impl Asked {
     async fn answer(self, request: Request) -> Result<Response, Refusal> {
+        // Whatever protocol it is going to be.
+        self.parameters.content()?;
+        Since::parse(self.parameters.from.as_deref().unwrap_or_default())?;
         let headers = request.headers();
         if headers.get_all(ACCEPT).iter().any(|accept| names(accept, "text/event-stream")) {
             let last = headers.get(LAST_EVENT_ID).and_then(|last| last.to_str().ok()).map(str::to_owned);

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use broker::access::{Grant, Key, User};
+use broker::access::{Grant, Key, Peer, User};
 use broker::catalog::{Kept, Row};
 use broker::{Error, Kind, Permission, Principal, ResultExt as _, Timestamp};
 use http::header::{HeaderValue, LOCATION};
@@ -22,7 +22,6 @@ use super::streams::read;
 use super::{Refusal, json, parameters};
 use crate::Ingest;
 use crate::access::{NewKey, NewPassword, UserChange};
-use broker::access::Peer;
 
 /// Rows of a page whose size was not given.
 const LIMIT_DEFAULT: usize = 100;

@@ -12,7 +12,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use broker::access::Denial;
+use broker::access::{Denial, Peer};
 use broker::{Error, Kind};
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
@@ -24,7 +24,6 @@ use super::{Refusal, json, media_type};
 use crate::Ingest;
 use crate::auth::{DenialExt as _, Login};
 use crate::body::BodyLimit;
-use broker::access::Peer;
 
 /// Where it is, and where clients of Keycloak and of the token service look for it; a realm's name is
 /// taken as it comes.
