@@ -76,6 +76,8 @@ async fn goes_from_creation_to_deletion(launch: &Launch, dataset: &str) {
     assert_eq!((status, &answer["status"]), (201, &json!("CREATE_IN_PROGRESS")), "{answer}");
     platform.has_status("", "ACTIVE").await;
     platform.sink("elasticsearch", "?backfill=true").await;
+    // It is in the log that sinks read once it is found.
+    until("the early event", async || (platform.found().await == [EARLY]).then_some(())).await;
     platform.sink("s3", "").await;
     platform.post(0..3).await;
     assert_eq!(platform.found().await, [0, 1, 2, EARLY], "what was answered is found");
