@@ -68,13 +68,18 @@ impl<'a> Line<'a> {
             Some(key) => put_text(out, key),
         }
         out.extend_from_slice(b",\"value\":");
-        let value = out.len();
-        out.extend_from_slice(self.value);
-        for byte in &mut out[value..] {
-            // Without a branch, so that it is done for many bytes at once.
-            *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
-        }
+        put_on_one_line(self.value, out);
         out.extend_from_slice(b"}\n");
+    }
+}
+
+/// Puts JSON without its line breaks, which are spaces instead.
+pub(crate) fn put_on_one_line(value: &[u8], out: &mut Vec<u8>) {
+    let first = out.len();
+    out.extend_from_slice(value);
+    for byte in &mut out[first..] {
+        // Without a branch, so that it is done for many bytes at once.
+        *byte = if matches!(*byte, b'\n' | b'\r') { b' ' } else { *byte };
     }
 }
 

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use broker::access::ADMINISTRATOR;
 use broker::access::webhook::NoWebhooks;
+use broker::access::{ADMINISTRATOR, Grant};
 use broker::catalog::{Draft, Stream};
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
 use broker::{
-    Append, Batch, Catalog, Checkpoint, Clock, Log, Offset, Origin, Partition, Place, Position, Record,
-    Result, Sink, Stage, Timestamp,
+    Append, Batch, Catalog, Checkpoint, Clock, Log, Offset, Origin, Partition, Permission, Place, Position,
+    Record, Result, Sink, Stage, Timestamp,
 };
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
@@ -110,6 +110,16 @@ impl Bench {
         let batch = Batch::of(records).unwrap();
         let append = Append { place: self.place(stage, partition), batch };
         self.log.append(vec![append]).await.unwrap()[0].offset(0)
+    }
+
+    /// Says what `ann` may do with `flights`, instead of what she might before.
+    pub(crate) async fn grant_ann(&self, permissions: &[Permission]) {
+        let (mut writes, id) = (self.catalog.writes(ADMINISTRATOR), Grant::id_of("flights", "ann"));
+        let (dataset, principal) = ("flights".to_owned(), "ann".to_owned());
+        let permissions = permissions.iter().copied().collect();
+        let grant = Grant { dataset, principal, is_owner: false, permissions };
+        writes.set(id.clone(), self.catalog.version::<Grant>(&id), &grant).unwrap();
+        self.catalog.write(writes).await.unwrap();
     }
 
     /// A record of some seconds after [`EPOCH`], made from a raw record at the same seconds.

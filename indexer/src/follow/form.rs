@@ -4,6 +4,7 @@ use broker::{Entry, Offset, Place};
 use bytes::{Buf as _, BufMut as _, Bytes};
 use proto::frames;
 
+use super::subscription::version;
 use super::websocket;
 use crate::grpc::message;
 use crate::line::Line;
@@ -55,9 +56,8 @@ impl Content {
                 out.push(b'\n');
             }
             Content::Line => {
-                let version = place.topic.stream().map_or("", |stream| stream.version());
                 out.extend_from_slice(b"{\"version\":\"");
-                out.extend_from_slice(version.as_bytes());
+                out.extend_from_slice(version(place).as_bytes());
                 out.extend_from_slice(b"\",");
                 let brace = out.len();
                 Line::of(place.partition, entry).write(out);

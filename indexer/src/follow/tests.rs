@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::access::webhook::WebhookToken;
-use broker::access::{ADMINISTRATOR, Grant, Principal, User};
+use broker::access::{ADMINISTRATOR, Principal, User};
 use broker::catalog::{Draft, Edit, Stream};
 use broker::topic::Cleanup;
 use broker::{
@@ -180,17 +180,6 @@ async fn who_may_not_read_any_more_is_sent_nothing_more() {
     let bench = bench().await;
     let stream = bench.switch("1", true).await;
     let (ann, now) = (User::new("ann", bench.clock.now()), bench.clock.now());
-    let grant = |permissions: &[Permission]| Grant {
-        dataset: "flights".to_owned(),
-        principal: "ann".to_owned(),
-        is_owner: false,
-        permissions: permissions.iter().copied().collect(),
-    };
-    let set_grant = async |permissions: &[Permission]| {
-        let (mut writes, id) = (bench.catalog.writes(ADMINISTRATOR), Grant::id_of("flights", "ann"));
-        writes.set(id.clone(), bench.catalog.version::<Grant>(&id), &grant(permissions)).unwrap();
-        bench.catalog.write(writes).await.unwrap();
-    };
     let token = |is_active| WebhookToken {
         id: "t".to_owned(),
         dataset: "flights".to_owned(),
@@ -206,7 +195,7 @@ async fn who_may_not_read_any_more_is_sent_nothing_more() {
         writes.set(id.clone(), bench.catalog.version::<WebhookToken>(&id), &token(is_active)).unwrap();
         bench.catalog.write(writes).await.unwrap();
     };
-    set_grant(&[Permission::Read]).await;
+    bench.grant_ann(&[Permission::Read]).await;
     set_token(true).await;
     let reader = Subscriber::Principal(Principal::of(&ann));
     let holder = Subscriber::Webhook(WebhookToken::row_id("flights", "t"));
@@ -219,7 +208,7 @@ async fn who_may_not_read_any_more_is_sent_nothing_more() {
     }
     bench.clock.advance(Duration::from_secs(61));
     assert!(matches!(by_time.next().await, Err(End::Forbidden)));
-    set_grant(&[Permission::Write]).await;
+    bench.grant_ann(&[Permission::Write]).await;
     assert!(matches!(by_grant.next().await, Err(End::Forbidden)));
     set_token(false).await;
     assert!(matches!(by_token.next().await, Err(End::Forbidden)));

@@ -1,7 +1,7 @@
 //! The service as its callers see it.
 #![allow(clippy::disallowed_methods, reason = "what the server supervises is spawned here by hand")]
 
-use broker::access::{ADMINISTRATOR, Grant, User};
+use broker::access::{ADMINISTRATOR, User};
 use broker::{Clock as _, Permission, Stage};
 use futures::future::join_all;
 use proto::v1::events_server::Events as _;
@@ -249,20 +249,12 @@ async fn who_may_not_read_any_more_follows_no_more() {
     let bench = bench().await;
     let service = Events::new(bench.indexer.clone());
     let ann = User::new("ann", bench.clock.now());
-    let set_grant = async |permissions: &[Permission]| {
-        let (mut writes, id) = (bench.catalog.writes(ADMINISTRATOR), Grant::id_of("flights", "ann"));
-        let (dataset, principal) = ("flights".to_owned(), "ann".to_owned());
-        let permissions = permissions.iter().copied().collect();
-        let grant = Grant { dataset, principal, is_owner: false, permissions };
-        writes.set(id.clone(), bench.catalog.version::<Grant>(&id), &grant).unwrap();
-        bench.catalog.write(writes).await.unwrap();
-    };
-    set_grant(&[Permission::Read]).await;
+    bench.grant_ann(&[Permission::Read]).await;
     let mut request = follow(from_start());
     request.extensions_mut().insert(Principal::of(&ann));
     let mut events = service.follow(request).await.unwrap().into_inner();
     assert!(events.next().await.unwrap().is_ok());
-    set_grant(&[Permission::Write]).await;
+    bench.grant_ann(&[Permission::Write]).await;
     let refused = loop {
         if let Err(status) = events.next().await.expect("it ends with a word") {
             break status;

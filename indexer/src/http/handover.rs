@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::index::lock;
 
+/// What is done with a connection.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// What the server puts among the extensions of an HTTP/1.1 request, and looks into when the connection
@@ -19,7 +20,7 @@ impl Handover {
     }
 
     /// What was left, for the one who takes it first.
-    pub fn take(&self) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+    pub fn take(&self) -> Option<Work> {
         lock(&self.0).take()
     }
 }

@@ -30,6 +30,7 @@ use super::handover::Handover;
 use crate::follow::subscription::{End, News, Since, Subscriber, Subscription, Wanted, version};
 use crate::follow::{Content, Form, entries, websocket};
 use crate::index::Indexer;
+use crate::line::put_on_one_line;
 
 pub(super) const PATH: &str = "/event-data-subscription";
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -298,7 +299,8 @@ fn written(mut subscription: Subscription) -> impl Stream<Item = Result<Bytes, I
                     for (offset, event) in entries(news.chunk.frames) {
                         at.set(&news.place, offset.next());
                         out.extend_from_slice(format!("id: {at}\ndata: ").as_bytes());
-                        put_data(&event, &mut out);
+                        put_on_one_line(event.strip_suffix(b"\n").unwrap_or(&event), &mut out);
+                        out.extend_from_slice(b"\n\n");
                     }
                     yield Ok(out.into());
                 }
@@ -325,13 +327,6 @@ fn missed(news: &News) -> Option<String> {
     let (from, to) = (missed.start, missed.end);
     let missed = format!(r#""missed":{{"from":{from},"to":{to}}}"#);
     Some(format!(r#"{{"version":"{version}","partition":{partition},{missed}}}"#))
-}
-
-/// An event's text on one line: what JSON has of line breaks stands between tokens.
-fn put_data(event: &[u8], out: &mut Vec<u8>) {
-    let text = event.strip_suffix(b"\n").unwrap_or(event);
-    out.extend(text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    out.extend_from_slice(b"\n\n");
 }
 
 /// How a subscription is closed, and what is said of it.
