@@ -268,7 +268,7 @@ impl Catalog {
 
     fn grants_of(&self, principal: &Principal, dataset: &str) -> impl Iterator<Item = Arc<Row<Grant>>> {
         let of = |dataset: &str| self.row::<Grant>(&Grant::id_of(dataset, principal.name()));
-        [of(dataset), of(EVERY_DATASET)].into_iter().flatten()
+        [dataset, EVERY_DATASET].into_iter().filter_map(of)
     }
 }
 

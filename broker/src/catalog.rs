@@ -15,6 +15,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
 
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
@@ -31,7 +32,7 @@ use crate::topic::{Cleanup, Offset, Partition, Stage, StreamName, Topic, TopicCo
 pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, Subscribable, TransformVersion};
 pub use fold::{Change, Changed, Streams};
 pub use rows::{Kept, Row, Rows, Shelf, Slots, Writes};
-pub use spans::{SinkKind, SinkState, Span, Spans, Stamp, Unsettled};
+pub use spans::{Failure, SinkKind, SinkState, Span, Spans, Stamp, Unsettled};
 
 use fold::Recorded;
 
@@ -39,6 +40,8 @@ const TOPIC: &str = "headwater.catalog";
 const READ_BYTES_MAX: usize = 4 << 20;
 /// How many of the last changes are remembered as taken, for their writers to see.
 const TAKEN_MAX: usize = 1_024;
+/// How often another reason for which a sink cannot be settled is recorded, at most.
+const FAILURE_PAUSE: Duration = Duration::from_secs(60);
 
 /// The definitions, kept current by [`Catalog::follow`].
 pub struct Catalog {
@@ -223,6 +226,34 @@ impl Catalog {
             partition,
             ended,
         })
+    }
+
+    /// Records why workers of a sink cannot settle it, for each stream where there is something to settle.
+    /// What was recorded a moment ago stands.
+    pub async fn fail_sink(&self, kind: SinkKind, reason: &str) -> Result<()> {
+        self.refresh().await?;
+        let failure = Failure::new(reason, self.clock.now());
+        let is_news =
+            |known: &Failure| known.reason != failure.reason && failure.at.since(known.at) >= FAILURE_PAUSE;
+        let mut appends = Vec::new();
+        for stream in self.list() {
+            let Some(span) = stream.unsettled_span(kind) else { continue };
+            if stream.sink_failure(kind).is_none_or(is_news) {
+                let Definition { dataset, version, incarnation, .. } = &stream.definition;
+                appends.push(self.settlement(Change::Fail {
+                    dataset: dataset.clone(),
+                    version: version.clone(),
+                    incarnation: *incarnation,
+                    sink: kind,
+                    span,
+                    failure: failure.clone(),
+                })?);
+            }
+        }
+        if appends.is_empty() {
+            return Ok(());
+        }
+        self.log.append(appends).await.map(drop)
     }
 
     async fn processed_ends(&self, stream: &Stream) -> Result<Vec<Offset>> {

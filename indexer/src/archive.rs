@@ -102,9 +102,9 @@ impl Archive {
         settings: ArchiveSettings,
     ) -> Self {
         let settings = Arc::new(settings);
+        let switches = Switches::new(&catalog, SinkKind::Archive, Arc::clone(&objects));
         let objects = Objects::new(objects, Arc::clone(&settings));
         let cutting = Cutting { settings, encoders: Arc::new(Semaphore::new(ENCODERS_MAX)) };
-        let switches = Switches::new(&catalog, SinkKind::Archive);
         Self { objects, catalog, clock, cutting, lanes: BTreeMap::new(), switches }
     }
 

@@ -9,4 +9,4 @@ mod tests;
 pub(crate) mod websocket;
 
 pub(crate) use form::{Content, Form, entries};
-pub(crate) use tail::{Follower, Tails};
+pub(crate) use tail::{Follower, Rendered, Tails};

@@ -19,7 +19,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+use object_store::{BackoffConfig, ClientOptions, PutMode, PutOptions, RetryConfig};
 
 pub use local::LocalObjects;
 pub use object_store::ObjectStore;
@@ -32,6 +32,10 @@ pub const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long connecting may take, where the options do not say otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The object that tells that a store can be written to. It is put once and never read.
+const WRITABLE: &str = ".writable";
+const WRITABLE_TEXT: &str = "Headwater can write here.\n";
 
 /// Options whose values may be shown; every other value is taken for a secret.
 const SHOWN: [&str; 8] =
@@ -196,6 +200,16 @@ fn refuse(settings: &StoreSettings, error: &object_store::Error) -> Error {
     Error::invalid("options", format!("open object store: {message}"))
 }
 
+/// Tells whether objects can be put there, by putting one of that name if it is not there yet.
+pub(crate) async fn check_writable(store: &dyn ObjectStore) -> Result<()> {
+    let path = Path::from(WRITABLE);
+    let options = PutOptions::from(PutMode::Create);
+    match store.put_opts(&path, WRITABLE_TEXT.into(), options).await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+        Err(failed) => Err(error("put", &path, failed)),
+    }
+}
+
 /// What a failed request means to us. Refused credentials may be mended while the worker retries,
 /// so they are `Unavailable`, told without the server's words: those quote the request.
 pub fn error(doing: &str, path: &Path, error: object_store::Error) -> Error {
@@ -237,6 +251,18 @@ mod tests {
         let read = by_url.get(&Path::from("x/y")).await.unwrap().bytes().await.unwrap();
         assert_eq!(read, "event");
         assert_eq!(std::fs::read(path.join("x/y")).unwrap(), b"event");
+    }
+
+    #[tokio::test]
+    async fn a_store_tells_whether_it_can_be_written_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("objects");
+        let store = open(&settings(path.to_str().unwrap(), &[])).unwrap();
+        check_writable(&*store).await.unwrap();
+        check_writable(&*store).await.unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        std::fs::write(&path, "no folder").unwrap();
+        assert_eq!(check_writable(&*store).await.unwrap_err().kind(), Kind::Unavailable);
     }
 
     #[test]

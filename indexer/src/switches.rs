@@ -7,21 +7,26 @@ use std::sync::Arc;
 
 use broker::catalog::{SinkKind, SinkState, Stream, Streams, Unsettled};
 use broker::{Catalog, Checkpoint, Offset, Place, Result, Settled, Stage};
+use object_store::ObjectStore;
 use tokio::sync::watch;
+
+use crate::store;
 
 /// The switched sinks of one kind.
 pub(crate) struct Switches {
     kind: SinkKind,
     catalog: Arc<Catalog>,
+    objects: Arc<dyn ObjectStore>,
     changes: watch::Receiver<Arc<Streams>>,
     places: Vec<Place>,
 }
 
 impl Switches {
-    pub(crate) fn new(catalog: &Arc<Catalog>, kind: SinkKind) -> Self {
+    /// `objects` is where the sink writes to.
+    pub(crate) fn new(catalog: &Arc<Catalog>, kind: SinkKind, objects: Arc<dyn ObjectStore>) -> Self {
         let mut changes = catalog.watch();
         changes.mark_changed();
-        Self { kind, catalog: Arc::clone(catalog), changes, places: Vec::new() }
+        Self { kind, catalog: Arc::clone(catalog), objects, changes, places: Vec::new() }
     }
 
     /// The partitions in which something is to be settled.
@@ -34,7 +39,7 @@ impl Switches {
         self.places.clone()
     }
 
-    /// Begins what is to be begun, and ends what `end` says has ended. It is given the partition, the
+    /// Begins what is to be begun, if the object store can be written to, and ends what `end` says has ended. It is given the partition, the
     /// span's number with where it is to end, and the next offset that would be written; it answers
     /// where the span ended, if everything before that is in the sink's output.
     pub(crate) async fn settle(
@@ -44,12 +49,17 @@ impl Switches {
     ) -> Result<Settled> {
         // What was settled a moment ago must not be settled again.
         self.catalog.refresh().await?;
+        let mut is_writable = false;
         let mut settled = Settled::default();
         for (place, position) in at.iter() {
             let Some(stream) = stream(&self.catalog, place) else { continue };
             let (span, ended) = match stream.unsettled(self.kind, place.partition) {
                 None => continue,
                 Some(Unsettled::Begin { span, from }) => {
+                    if !is_writable {
+                        store::check_writable(&*self.objects).await?;
+                        is_writable = true;
+                    }
                     settled.rewind.set(place.clone(), from.min(position));
                     (span, None)
                 }

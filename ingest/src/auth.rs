@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use broker::access::{Caller, Denial, Peer, User};
 use broker::catalog::Row;
@@ -35,7 +35,7 @@ use self::hawk::{Checked, Seal};
 use self::oidc::Issuer;
 use self::tokens::Signer;
 use crate::Ingest;
-use crate::linger::{is_grpc, linger};
+use crate::linger::{is_grpc, lend};
 
 /// From how many characters on a configured token is not guessed: those that are made have as many.
 const UNGUESSABLE_CHARACTERS: usize = 32;
@@ -304,10 +304,17 @@ fn is_among(paths: &[String], path: &str) -> bool {
 /// too, and reads what is left of the bodies that any of them refuses. Handlers find the [`Principal`]
 /// as an extension of the request. Routes that are added later are not covered.
 pub fn layer(router: Router, guard: Guard) -> Router {
-    router.layer(from_fn_with_state(guard, check)).layer(from_fn(linger))
+    router.layer(from_fn_with_state(guard, pass))
 }
 
-async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+async fn pass(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let (request, home) = lend(request);
+    let answer = check(guard, request, next).await;
+    home.linger(answer.status()).await;
+    answer
+}
+
+async fn check(guard: Guard, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if is_among(&guard.open, path) {
         return next.run(request).await;

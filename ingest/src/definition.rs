@@ -34,6 +34,10 @@ pub(crate) struct Shown<'s> {
     /// `starting` and `stopping` until the sinks' workers have taken up, or let go of, every partition.
     #[schema(value_type = BTreeMap<String, SinkState>)]
     sink_states: BTreeMap<&'static str, SinkState>,
+    /// Why a sink's workers can neither take it up nor let go of it, while they cannot. They try again.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<String, String>, required = false)]
+    sink_failures: BTreeMap<&'static str, &'s str>,
     subscribable: bool,
     /// Whether events came before anybody made the stream.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -74,6 +78,7 @@ impl<'s> Shown<'s> {
             transform_activations: activations(stream),
             sinks: &definition.sinks,
             sink_states: SinkKind::ALL.map(|kind| (kind.name(), stream.sink_state(kind))).into(),
+            sink_failures: failures(stream),
             subscribable: definition.subscribable.enabled,
             incoming: definition.is_incoming,
             config_version: definition.config_version,
@@ -87,6 +92,11 @@ impl<'s> Shown<'s> {
             },
         }
     }
+}
+
+fn failures(stream: &Stream) -> BTreeMap<&'static str, &str> {
+    let failure = |kind: SinkKind| Some((kind.name(), stream.sink_failure(kind)?.reason.as_str()));
+    SinkKind::ALL.into_iter().filter_map(failure).collect()
 }
 
 fn activations(stream: &Stream) -> BTreeMap<u32, BTreeMap<Partition, Offset>> {

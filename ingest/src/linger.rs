@@ -7,60 +7,94 @@
 //! given. A client that asked first (`Expect: 100-continue`) sends no body and waits for none to be
 //! read. Bodies of gRPC pass as they are: its refusals are answers of success to HTTP.
 
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
-use axum::middleware::Next;
-use axum::response::Response;
 use bytes::Bytes;
-use futures::stream::unfold;
 use http::header::{CONTENT_TYPE, EXPECT};
 use http::{HeaderMap, StatusCode};
+use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tokio::sync::Mutex;
 
 /// Bytes of a refused body that are thrown away at most.
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 /// How long they may take to arrive.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Passes the request on, and reads what is left of its body if it is refused.
-pub(crate) async fn linger(request: Request, next: Next) -> Response {
-    if request.headers().contains_key(EXPECT) || is_grpc(request.headers()) {
-        return next.run(request).await;
+/// Takes the body out of a request and lends it to it, so that what the request's handler leaves can be read.
+/// A body that is not to be read, or that there is nothing of, stays where it is.
+pub(crate) fn lend(request: Request) -> (Request, Home) {
+    let home = Home::default();
+    let headers = request.headers();
+    if request.body().is_end_stream() || headers.contains_key(EXPECT) || is_grpc(headers) {
+        return (request, home);
     }
-    let (parts, body) = request.into_parts();
-    let body = Arc::new(Mutex::new(body));
-    let response = next.run(Request::from_parts(parts, share(body.clone()))).await;
-    let status = response.status();
-    let is_refused = status.is_client_error() || status.is_server_error();
-    if is_refused && status != StatusCode::REQUEST_TIMEOUT {
-        discard(&mut *body.lock().await).await;
+    let request = request.map(|body| Body::new(Lent { body, home: home.clone() }));
+    (request, home)
+}
+
+/// Where a lent body goes when its reader is through with it.
+#[derive(Clone, Default)]
+pub(crate) struct Home(Arc<Mutex<Option<Body>>>);
+
+impl Home {
+    /// Reads what came back of the body if the request was answered with a refusal.
+    pub(crate) async fn linger(self, status: StatusCode) {
+        let is_refused = status.is_client_error() || status.is_server_error();
+        if !is_refused || status == StatusCode::REQUEST_TIMEOUT {
+            return;
+        }
+        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(body) = body {
+            discard(body).await;
+        }
     }
-    response
+}
+
+/// A body that goes home with what was not read of it.
+struct Lent {
+    body: Body,
+    home: Home,
+}
+
+impl HttpBody for Lent {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if !self.body.is_end_stream() {
+            let rest = std::mem::take(&mut self.body);
+            *self.home.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+        }
+    }
 }
 
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// The same body, read by whoever has it.
-fn share(body: Arc<Mutex<Body>>) -> Body {
-    Body::from_stream(unfold(body, |body| async {
-        let frame = loop {
-            match body.lock().await.frame().await? {
-                Ok(frame) if frame.is_data() => break Ok(frame.into_data().unwrap_or_default()),
-                Ok(_) => {}
-                Err(error) => break Err(error),
-            }
-        };
-        Some((frame, body))
-    }))
-}
-
-async fn discard(body: &mut Body) {
+async fn discard(mut body: Body) {
     let mut left = DISCARD_BYTES_MAX;
     let rest = async {
         while let Some(Ok(frame)) = body.frame().await {
@@ -80,7 +114,8 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use axum::Router;
-    use axum::middleware::from_fn;
+    use axum::middleware::{Next, from_fn};
+    use axum::response::Response;
     use axum::routing::post;
     use futures::StreamExt as _;
     use http::Version;
@@ -88,6 +123,13 @@ mod tests {
     use tower::ServiceExt as _;
 
     use super::*;
+
+    async fn lingering(request: Request, next: Next) -> Response {
+        let (request, home) = lend(request);
+        let answer = next.run(request).await;
+        home.linger(answer.status()).await;
+        answer
+    }
 
     /// How many of ten pieces of a body are read that is refused unread.
     async fn read_of(version: Version, headers: &[(&str, &str)]) -> usize {
@@ -105,7 +147,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let request = request.body(Body::from_stream(pieces)).unwrap();
-        let answer = router.layer(from_fn(linger)).oneshot(request).await.unwrap();
+        let answer = router.layer(from_fn(lingering)).oneshot(request).await.unwrap();
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
         read.load(Ordering::SeqCst)
     }

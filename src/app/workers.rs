@@ -1,9 +1,10 @@
 //! Which workers run, by role.
 
-use std::sync::Arc;
-
 use broker::audit::Audit;
-use broker::{Catalog, Group, Router, Selection, Sink, Stage, Worker};
+use broker::catalog::SinkKind;
+use broker::{Catalog, Error, Group, Kind, Router, Selection, Sink, Stage, Worker};
+
+use tracing::warn;
 
 use super::parts::Parts;
 use crate::config::{Config, Role};
@@ -53,13 +54,29 @@ fn work(
     (name, selection, group): (&'static str, Selection, Group),
     sink: impl Fn() -> Box<dyn Sink> + Send + 'static,
 ) {
-    let (log, clock) = (Arc::clone(&parts.log), Arc::clone(&parts.clock));
+    let (log, clock, catalog) = (parts.log.clone(), parts.clock.clone(), parts.catalog.clone());
+    let kind = SinkKind::ALL.into_iter().find(|kind| kind.name() == name);
     supervisor.keep(name, move |stop| {
-        let (log, clock, sink) = (log.clone(), clock.clone(), sink());
+        let (log, clock, catalog, sink) = (log.clone(), clock.clone(), catalog.clone(), sink());
         let share = (selection.clone(), group.clone());
         async move {
-            let worker = Worker::open(log.as_ref(), share, sink, clock).await?;
-            worker.run(stop).await
+            let worked =
+                async { Worker::open(log.as_ref(), share, sink, clock).await?.run(stop).await }.await;
+            if let (Some(kind), Err(error)) = (kind, &worked) {
+                tell(&catalog, kind, error).await;
+            }
+            worked
         }
     });
+}
+
+/// Lets those who wait for a sink to be switched know why it is not. A share that was lost is taken up by
+/// another worker.
+async fn tell(catalog: &Catalog, kind: SinkKind, error: &Error) {
+    if error.kind() == Kind::Fenced {
+        return;
+    }
+    if let Err(untold) = catalog.fail_sink(kind, &error.to_string()).await {
+        warn!(sink = kind.name(), error = %untold, "the catalog does not take why the sink fails");
+    }
 }

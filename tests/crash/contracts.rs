@@ -7,8 +7,10 @@ mod collector;
 mod event_streams;
 #[path = "contracts/metadata.rs"]
 mod metadata;
+#[path = "contracts/subscription.rs"]
+mod subscription;
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
 
 use super::*;
 
@@ -48,16 +50,19 @@ impl<'a> Table<'a> {
 
     async fn ask(&self, who: As<'_>, (method, path): (Method, &str), body: &Value) -> (u16, Value) {
         let url = format!("{}{}", self.server.base(), self.named(path));
-        let request = self.client.request(method, url);
-        let request = match who {
-            Administrator => request.bearer_auth(common::TOKEN),
-            Nobody => request,
-            Header(header) => request.header("authorization", header),
-        };
+        let request = self.authorized(who, self.client.request(method, url));
         let request = if body.is_null() { request } else { request.body(self.named(&body.to_string())) };
         let answer = request.send().await.unwrap();
         let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
         (status, serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}")))
+    }
+
+    fn authorized(&self, who: As<'_>, request: RequestBuilder) -> RequestBuilder {
+        match who {
+            Administrator => request.bearer_auth(common::TOKEN),
+            Nobody => request,
+            Header(header) => request.header("authorization", header),
+        }
     }
 
     /// A row of a table: the status, and of the answer what is expected of it.
@@ -115,6 +120,7 @@ async fn tables(launch: &Launch, dataset: &str) {
     metadata::rows(&table).await;
     event_streams::rows(&table).await;
     collector::rows(&table).await;
+    subscription::rows(&table).await;
 }
 
 #[tokio::test]

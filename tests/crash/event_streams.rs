@@ -1,10 +1,13 @@
 //! The event stream API on the running binary: a dataset's stream from its creation to its end, with a
 //! `kill -9` in between.
 
+use std::fs;
+
 use reqwest::Method;
 
 use super::*;
 
+const TYPES: [&str; 2] = ["s3", "elasticsearch"];
 /// The number of an event that comes before the stream is made.
 const EARLY: u64 = 99;
 
@@ -105,6 +108,49 @@ async fn goes_from_creation_to_deletion(launch: &Launch, dataset: &str) {
     assert!(platform.found().await.is_empty());
     let archived = server.archived(dataset);
     assert_eq!(archived.len(), 3, "the archive keeps what it has");
+}
+
+/// A sink whose object store cannot be written to is not taken for one that works: it says what is wrong,
+/// and works once that is mended.
+async fn says_why_a_sink_fails(launch: &Launch, dataset: &str) {
+    let server = launch.start().await;
+    let platform = Platform { server: &server, dataset };
+    platform.describe().await;
+    assert_eq!(platform.send(Method::POST, "", json!({})).await.0, 201);
+    let objects = server.data().join("objects");
+    let aside = server.data().join("aside");
+    fs::rename(&objects, &aside).unwrap();
+    fs::write(&objects, "no folder").unwrap();
+    for r#type in TYPES {
+        let (status, answer) = platform.send(Method::POST, "/sinks", json!({ "type": r#type })).await;
+        assert_eq!(status, 201, "{answer}");
+        let sink = format!("/sinks/{}", r#type);
+        platform.has_status(&sink, "OPERATION_FAILED").await;
+        let reason = platform.get(&sink).await.1["reason"].clone();
+        assert!(reason.as_str().is_some_and(|reason| reason.contains("Not a directory")), "{reason}");
+    }
+    platform.post(0..3).await;
+    fs::remove_file(&objects).unwrap();
+    fs::rename(&aside, &objects).unwrap();
+    for r#type in TYPES {
+        let sink = format!("/sinks/{}", r#type);
+        platform.has_status(&sink, "ACTIVE").await;
+        assert_eq!(platform.get(&sink).await.1["reason"], Value::Null);
+    }
+    assert_eq!(platform.found().await, [0, 1, 2]);
+    until("the archive", async || (server.archived(dataset).len() == 3).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_sink_without_a_store_says_so_on_sled() {
+    let folder = tempfile::tempdir().unwrap();
+    says_why_a_sink_fails(&Launch::local(folder.path()), "boats").await;
+}
+
+#[tokio::test]
+async fn a_sink_without_a_store_says_so_on_kafka() {
+    let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
+    says_why_a_sink_fails(&Launch::kafka(folder.path()), &unique("boats")).await;
 }
 
 #[tokio::test]

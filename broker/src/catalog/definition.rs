@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::spans::{Settled, SinkKind, SinkState, Spans, Stamp, Unsettled, View};
+use super::spans::{Failure, Settled, SinkKind, SinkState, Spans, Stamp, Unsettled, View};
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
 use crate::time::Timestamp;
@@ -441,6 +441,20 @@ impl Stream {
         self.revision += 1;
     }
 
+    /// Answers whether there was something to fail.
+    pub(super) fn fail(&mut self, kind: SinkKind, span: u32, failure: Failure) -> bool {
+        let is_unsettled = self.unsettled_span(kind) == Some(span);
+        if is_unsettled {
+            self.settled.fail(kind, span, failure);
+        }
+        is_unsettled
+    }
+
+    /// The span of a sink that its worker has to settle, if it has.
+    pub(super) fn unsettled_span(&self, kind: SinkKind) -> Option<u32> {
+        self.spans().unsettled_span(kind)
+    }
+
     fn spans(&self) -> View<'_> {
         let Definition { spans, partitions, .. } = &self.definition;
         View { spans, settled: &self.settled, partitions: *partitions }
@@ -469,6 +483,11 @@ impl Stream {
     /// Where a sink is between on and off.
     pub fn sink_state(&self, kind: SinkKind) -> SinkState {
         self.spans().state(kind)
+    }
+
+    /// Why a sink's worker can neither take it up nor let go of it, while it cannot.
+    pub fn sink_failure(&self, kind: SinkKind) -> Option<&Failure> {
+        self.spans().failure(kind)
     }
 
     /// The processed offsets of a partition that a sink takes, in order; none that it was never on for.

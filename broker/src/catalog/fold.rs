@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use super::definition::{Definition, Stream};
 use super::rows::Writes;
-use super::spans::SinkKind;
+use super::spans::{Failure, SinkKind};
 use crate::error::{Kind, Result, ResultExt};
 use crate::record::Record;
 use crate::time::Timestamp;
@@ -53,6 +53,21 @@ pub enum Change {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         ended: Option<Offset>,
     },
+    /// A sink's worker cannot settle a span.
+    Fail {
+        /// The stream's dataset id.
+        dataset: String,
+        /// The stream's version.
+        version: String,
+        /// Which life of the stream is meant.
+        incarnation: u64,
+        /// The sink.
+        sink: SinkKind,
+        /// The span's number.
+        span: u32,
+        /// Why.
+        failure: Failure,
+    },
 }
 
 impl Change {
@@ -60,9 +75,9 @@ impl Change {
         let value = serde_json::to_vec(self).or_error(Kind::Internal, "encode catalog record")?;
         let name = match self {
             Change::Define(definition) => format!("{}/{}", definition.dataset, definition.version),
-            Change::Activate { dataset, version, .. } | Change::Settle { dataset, version, .. } => {
-                format!("{dataset}/{version}")
-            }
+            Change::Activate { dataset, version, .. }
+            | Change::Settle { dataset, version, .. }
+            | Change::Fail { dataset, version, .. } => format!("{dataset}/{version}"),
         };
         Ok(Record::new(value, now).with_key(name))
     }
@@ -119,7 +134,9 @@ impl Changed {
     pub fn of(record: &Record) -> Result<Vec<Self>> {
         match Recorded::read(record)? {
             Recorded::Rows(writes) => Ok(writes.changed()),
-            Recorded::Change(Change::Activate { .. } | Change::Settle { .. }) => Ok(Vec::new()),
+            Recorded::Change(Change::Activate { .. } | Change::Settle { .. } | Change::Fail { .. }) => {
+                Ok(Vec::new())
+            }
             Recorded::Change(Change::Define(definition)) => {
                 let now = (!definition.deleted).then(|| shown(&definition)).transpose()?;
                 let id = format!("{}/{}", definition.dataset, definition.version);
@@ -192,6 +209,10 @@ impl Streams {
                     stream.settle((sink, span), partition, ended);
                     true
                 })
+            }
+            Change::Fail { dataset, version, incarnation, sink, span, failure } => {
+                let stream = self.living((&dataset, &version), incarnation);
+                stream.is_some_and(|stream| stream.fail(sink, span, failure))
             }
         }
     }

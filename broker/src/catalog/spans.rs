@@ -119,9 +119,32 @@ impl Spans {
     }
 }
 
-/// What a worker has settled: every partition of a span that it began, with where it ended it.
+/// Why a sink's worker cannot begin or end a span.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What it was told when it tried, at most [`Failure::REASON_CHARACTERS_MAX`].
+    pub reason: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl Failure {
+    /// The longest reason, in characters.
+    pub const REASON_CHARACTERS_MAX: usize = 500;
+
+    /// A failure for a reason, of which the beginning is kept.
+    pub(super) fn new(reason: &str, at: Timestamp) -> Self {
+        Self { reason: reason.chars().take(Self::REASON_CHARACTERS_MAX).collect(), at }
+    }
+}
+
+/// What a worker has settled: every partition of a span that it began, with where it ended it. And why it
+/// could not settle more, until it could.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Settled(BTreeMap<(SinkKind, u32, Partition), Option<Offset>>);
+pub(super) struct Settled {
+    places: BTreeMap<(SinkKind, u32, Partition), Option<Offset>>,
+    failures: BTreeMap<(SinkKind, u32), Failure>,
+}
 
 impl Settled {
     pub(super) fn settle(
@@ -130,20 +153,27 @@ impl Settled {
         partition: Partition,
         end: Option<Offset>,
     ) {
-        let known = self.0.entry((kind, span, partition)).or_default();
+        let known = self.places.entry((kind, span, partition)).or_default();
         *known = known.or(end);
+        self.failures.remove(&(kind, span));
+    }
+
+    pub(super) fn fail(&mut self, kind: SinkKind, span: u32, failure: Failure) {
+        self.failures.insert((kind, span), failure);
     }
 
     pub(super) fn retain(&mut self, spans: &Spans) {
-        self.0.retain(|(kind, number, _), _| spans.of(*kind).iter().any(|span| span.number == *number));
+        let is_kept = |kind, number| spans.of(kind).iter().any(|span| span.number == number);
+        self.places.retain(|(kind, number, _), _| is_kept(*kind, *number));
+        self.failures.retain(|(kind, number), _| is_kept(*kind, *number));
     }
 
     fn has_begun(&self, kind: SinkKind, span: &Span, partition: Partition) -> bool {
-        span.from.is_empty() || self.0.contains_key(&(kind, span.number, partition))
+        span.from.is_empty() || self.places.contains_key(&(kind, span.number, partition))
     }
 
     fn end(&self, kind: SinkKind, span: &Span, partition: Partition) -> Option<Offset> {
-        self.0.get(&(kind, span.number, partition)).copied().flatten()
+        self.places.get(&(kind, span.number, partition)).copied().flatten()
     }
 }
 
@@ -187,7 +217,7 @@ pub(super) struct View<'s> {
     pub(super) partitions: u32,
 }
 
-impl View<'_> {
+impl<'s> View<'s> {
     /// The offsets of a partition that a sink takes, in order. What was switched off counts as on until
     /// its worker has said where it ended.
     pub(super) fn admitted(&self, kind: SinkKind, partition: Partition) -> Vec<Range<Offset>> {
@@ -223,6 +253,17 @@ impl View<'_> {
             (true, false) => SinkState::Stopping,
             (true, true) => SinkState::Off,
         }
+    }
+
+    /// The span that its worker has to settle, if it has.
+    pub(super) fn unsettled_span(&self, kind: SinkKind) -> Option<u32> {
+        let is_unsettled = matches!(self.state(kind), SinkState::Starting | SinkState::Stopping);
+        self.spans.of(kind).last().filter(|_| is_unsettled).map(|span| span.number)
+    }
+
+    /// Why its worker cannot do so.
+    pub(super) fn failure(&self, kind: SinkKind) -> Option<&'s Failure> {
+        self.settled.failures.get(&(kind, self.unsettled_span(kind)?))
     }
 
     /// Where a span begins that is to take up what the ones before left, or all there is.
@@ -311,9 +352,14 @@ mod tests {
             Some(Unsettled::Begin { span: 2, from: Offset(23) })
         );
         assert_eq!(view(&filled, &settled).state(KIND), SinkState::Starting);
+        settled.fail(KIND, 2, Failure::new("no bucket", Timestamp::MIN));
+        assert_eq!(view(&filled, &settled).failure(KIND).unwrap().reason, "no bucket");
         settled.settle((KIND, 2), Partition(0), None);
+        assert_eq!(view(&filled, &settled).failure(KIND), None);
+        assert_eq!(view(&filled, &settled).unsettled_span(KIND), Some(2));
         settled.settle((KIND, 2), Partition(1), None);
         assert_eq!(view(&filled, &settled).state(KIND), SinkState::On);
+        assert_eq!(view(&filled, &settled).unsettled_span(KIND), None);
         settled.retain(&Spans::default());
         assert_eq!(view(&filled, &settled).state(KIND), SinkState::Starting);
     }

@@ -2,6 +2,7 @@
 //! partitions there is none.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use broker::catalog::Stream;
@@ -16,7 +17,7 @@ use proto::v1;
 use proto::v1::follow_request::From;
 
 use crate::follow::subscription::Subscriber;
-use crate::follow::{Follower, Form};
+use crate::follow::{Follower, Form, Rendered};
 use crate::index::Indexer;
 use crate::query::permit;
 
@@ -71,15 +72,25 @@ fn forbidden(
     }
 }
 
-/// What comes of one partition; an error is the last.
+/// What comes of one partition; an error is the last. Who is not sent what retention removed is told so: a
+/// stream of events has no other words for it.
 fn frames(follower: Follower) -> impl Events<Item = Result<Bytes>> + Send {
     stream::unfold(Some(follower), |follower| async {
         let mut follower = follower?;
         Some(match follower.next().await {
+            Ok(Rendered { missed: Some(missed), .. }) => (Err(removed(follower.place(), &missed)), None),
             Ok(chunk) => (Ok(chunk.frames), Some(follower)),
             Err(error) => (Err(error), None),
         })
     })
+}
+
+fn removed(place: &Place, missed: &Range<Offset>) -> Error {
+    let (partition, from, next) = (place.partition, missed.start, missed.end);
+    let message = format!(
+        "retention has removed offsets {from} to {next} of partition {partition}, follow from {next}"
+    );
+    Error::invalid("positions", message)
 }
 
 /// Where each partition is read from.

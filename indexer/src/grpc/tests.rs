@@ -2,7 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "what the server supervises is spawned here by hand")]
 
 use broker::access::{ADMINISTRATOR, User};
-use broker::{Clock as _, Permission, Stage};
+use broker::topic::{Cleanup, TopicConfig};
+use broker::{Clock as _, Log as _, Permission, Stage};
 use futures::future::join_all;
 use proto::v1::events_server::Events as _;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +121,32 @@ async fn follows_from_positions_and_a_time_and_ends_at_shutdown() {
     bench.shutdown.cancel();
     assert!(events.next().await.is_none());
     assert!(since.next().await.is_none());
+}
+
+#[tokio::test]
+async fn who_is_not_sent_what_retention_removed_is_told_where_to_go_on() {
+    let bench = bench().await;
+    let service = Events::new(bench.indexer.clone());
+    let cleanup = Cleanup::Trim { age_max: None, bytes_max: Some(1) };
+    let config = TopicConfig { partitions: 3, cleanup };
+    bench.log.create(&bench.stream.topic(Stage::Processed), &config).await.unwrap();
+    for _ in 0..20 {
+        let large = bench.record(0, None, &format!("\"{}\"", "x".repeat(10_000)));
+        bench.append(Stage::Processed, 1, &[large]).await;
+    }
+    let start = bench.log.bounds(&bench.place(Stage::Processed, 1)).await.unwrap().start.0;
+    assert!(start > 3, "{start}");
+    let from = |offset| {
+        let positions = v1::Positions { positions: vec![v1::Position { partition: 1, offset }] };
+        service.follow(follow(Some(v1::follow_request::From::Positions(positions))))
+    };
+    let mut late = from(3).await.unwrap().into_inner();
+    let told = late.next().await.unwrap().unwrap_err();
+    let words =
+        format!("positions: retention has removed offsets 3 to {start} of partition 1, follow from {start}");
+    assert_eq!((told.code(), told.message()), (Code::InvalidArgument, &*words));
+    let mut kept = from(start).await.unwrap().into_inner();
+    assert_eq!(places(&[kept.next().await.unwrap().unwrap()]), [(1, start)]);
 }
 
 fn from_start() -> Option<v1::follow_request::From> {

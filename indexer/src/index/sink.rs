@@ -36,7 +36,7 @@ pub(super) struct IndexSink {
 impl IndexSink {
     pub(super) fn new(indexer: Arc<Indexer>) -> Self {
         let changes = indexer.catalog.watch();
-        let switches = Switches::new(&indexer.catalog, SinkKind::Index);
+        let switches = Switches::new(&indexer.catalog, SinkKind::Index, indexer.splits.objects());
         Self { indexer, owned: BTreeMap::new(), busy: BTreeSet::new(), changes, switches }
     }
 

@@ -62,6 +62,11 @@ impl SplitStore {
         Self { objects, cache, cache_bytes_max, opened: Mutex::default(), ticks: AtomicU64::new(0) }
     }
 
+    /// Where the splits are.
+    pub(super) fn objects(&self) -> Arc<dyn ObjectStore> {
+        Arc::clone(&self.objects)
+    }
+
     /// The footers of every split in a folder, in no order; those that are `known` are not read
     /// again. One that goes away meanwhile is left out.
     pub(crate) async fn list(&self, folder: &Folder, known: &Known) -> Result<Known> {

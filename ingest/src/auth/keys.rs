@@ -66,6 +66,5 @@ fn split(presented: &[u8]) -> Option<(&str, &[u8])> {
 
 /// SHA-256 in hexadecimal.
 pub(super) fn hash(secret: &[u8]) -> String {
-    let digest = Sha256::digest(secret);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(secret))
 }

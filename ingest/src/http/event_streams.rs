@@ -249,14 +249,18 @@ struct Part {
     #[serde(skip_serializing_if = "Option::is_none")]
     enabled: Option<bool>,
     status: &'static str,
+    /// Why it is `OPERATION_FAILED`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
     updated_by: Option<String>,
     updated_at: String,
 }
 
 impl Part {
     fn sink(stream: &Stream, kind: SinkKind) -> Self {
-        let status = status_of(stream.sink_state(kind));
-        Self { r#type: Some(type_of(kind)), ..Self::of(None, status, stream.switched(kind)) }
+        let status = status_of(stream, kind);
+        let reason = stream.sink_failure(kind).map(|failure| failure.reason.clone());
+        Self { r#type: Some(type_of(kind)), reason, ..Self::of(None, status, stream.switched(kind)) }
     }
 
     fn subscribable(stream: &Stream, status: &'static str) -> Self {
@@ -264,7 +268,14 @@ impl Part {
     }
 
     fn of(enabled: Option<bool>, status: &'static str, Stamp { by, at }: Stamp) -> Self {
-        Self { r#type: None, enabled, status, updated_by: by, updated_at: time(&at.to_string()) }
+        Self {
+            r#type: None,
+            enabled,
+            status,
+            reason: None,
+            updated_by: by,
+            updated_at: time(&at.to_string()),
+        }
     }
 }
 
@@ -277,9 +288,12 @@ const ACTIVE: &str = "ACTIVE";
 const INACTIVE: &str = "INACTIVE";
 const CREATING: &str = "CREATE_IN_PROGRESS";
 const DELETING: &str = "DELETE_IN_PROGRESS";
+const FAILED: &str = "OPERATION_FAILED";
 
-fn status_of(state: SinkState) -> &'static str {
-    match state {
+/// Workers of a sink that failed try again, until it is what was asked for.
+fn status_of(stream: &Stream, kind: SinkKind) -> &'static str {
+    match stream.sink_state(kind) {
+        _ if stream.sink_failure(kind).is_some() => FAILED,
         SinkState::Off => INACTIVE,
         SinkState::Starting => CREATING,
         SinkState::On => ACTIVE,
@@ -588,7 +602,7 @@ async fn remove_sink(of: Of) -> Answer {
         if !stream.definition.sinks.has(kind) {
             return Err(no_sink(&of, kind));
         }
-        if stream.sink_state(kind) == SinkState::Starting {
+        if status_of(stream, kind) == CREATING {
             let doing = "cannot be disabled since it is being constructed";
             let message = format!("Sink of type {} {doing}", type_of(kind));
             return Err(Refusal::new(StatusCode::CONFLICT, message));

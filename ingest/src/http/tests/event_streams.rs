@@ -136,6 +136,43 @@ async fn a_stream_hangs_on_a_dataset_whose_source_is_events() {
     assert_eq!(told(&missing), (404, &message("Could not find stream: flights/1")));
 }
 
+#[rstest::rstest]
+#[case::dots_written_out("/streams/%2e%2e/1", "..")]
+#[case::a_way_out("/streams/%2e%2e%2f%2e%2e%2fetc/1", "../../etc")]
+#[case::a_dot("/streams/flights.raw/1", "flights.raw")]
+#[case::upper_case("/streams/Flights/1", "Flights")]
+#[case::a_line_end("/streams/flights%0a/1", "flights\n")]
+#[case::nothing("/streams/%00/1", "\0")]
+#[tokio::test]
+async fn a_name_that_no_dataset_has_is_not_found_whatever_it_looks_like(
+    #[case] path: &str,
+    #[case] name: &str,
+) {
+    let doors = described(json!({})).await;
+    let made = send(&doors, Method::POST, path, "").await;
+    assert_eq!(told(&made), (404, &message(&format!("Could not find dataset: {name}"))));
+    let shown = send(&doors, Method::GET, path, "").await;
+    assert_eq!(told(&shown), (404, &message(&format!("Version: 1 for dataset '{name}' not found"))));
+    for below in ["/sinks", "/sinks/s3", "/subscribable"] {
+        let path = format!("{path}{below}");
+        assert_eq!(send(&doors, Method::GET, &path, "").await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    let posted = send(&doors, Method::POST, &format!("{path}/events"), "[{}]").await;
+    assert_eq!(posted.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn a_name_of_70_characters_is_a_dataset_and_one_of_71_is_not() {
+    let (longest, longer) = ("a".repeat(70), "a".repeat(71));
+    let doors = Doors::with_implicit_datasets().await;
+    let made = send(&doors, Method::POST, &format!("/streams/{longest}/1"), "").await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let refused = send(&doors, Method::POST, &format!("/streams/{longer}/1"), "").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.json);
+    let posted = send(&doors, Method::POST, &format!("/streams/{longer}/1/events"), "[{}]").await;
+    assert_eq!(posted.status, StatusCode::NOT_FOUND);
+}
+
 #[tokio::test]
 async fn a_stream_makes_its_dataset_where_that_is_configured() {
     let doors = Doors::with_implicit_datasets().await;
@@ -185,6 +222,38 @@ async fn sinks_go_from_being_made_to_active_to_being_deleted_as_their_worker_set
     assert_eq!(send(&doors, Method::DELETE, STREAM, "").await.status, StatusCode::CONFLICT);
     settle(&doors, SinkKind::Archive).await;
     assert_eq!(send(&doors, Method::DELETE, STREAM, "").await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_sink_that_its_worker_cannot_take_up_says_why_until_it_can() {
+    let doors = with_stream().await;
+    let (sinks, s3) = (format!("{STREAM}/sinks"), format!("{STREAM}/sinks/s3"));
+    send(&doors, Method::POST, &sinks, r#"{"type":"s3"}"#).await;
+    send(&doors, Method::POST, &sinks, r#"{"type":"elasticsearch"}"#).await;
+    let fail = async |reason| {
+        doors.ingest.catalog.fail_sink(SinkKind::Archive, reason).await.unwrap();
+        doors.ingest.catalog.refresh().await.unwrap();
+        let shown = send(&doors, Method::GET, &s3, "").await.json;
+        (shown["status"].clone(), shown["reason"].clone())
+    };
+    assert_eq!(fail("no bucket").await, (json!("OPERATION_FAILED"), json!("no bucket")));
+    assert_eq!(fail("no network").await.1, "no bucket", "a moment later");
+    doors.clock.advance(std::time::Duration::from_secs(60));
+    assert_eq!(fail("no network").await.1, "no network");
+    let other = send(&doors, Method::GET, &format!("{sinks}/elasticsearch"), "").await.json;
+    assert_eq!((&other["status"], &other["reason"]), (&json!("CREATE_IN_PROGRESS"), &Value::Null));
+    let shown = doors.get("/api/v1/streams/flights/1").await.json;
+    assert_eq!(shown["sink_states"]["archive"], "starting");
+    assert_eq!(shown["sink_failures"], json!({"archive": "no network"}));
+
+    let disabled = send(&doors, Method::DELETE, &s3, "").await;
+    assert_eq!(disabled.status, StatusCode::OK, "nobody has to wait for what cannot be");
+    settle(&doors, SinkKind::Archive).await;
+    settle(&doors, SinkKind::Archive).await;
+    assert_eq!(doors.get("/api/v1/streams/flights/1").await.json["sink_failures"], Value::Null);
+    send(&doors, Method::POST, &sinks, r#"{"type":"s3"}"#).await;
+    settle(&doors, SinkKind::Archive).await;
+    assert_eq!(fail("nothing is to be settled").await, (json!("ACTIVE"), Value::Null));
 }
 
 #[tokio::test]
