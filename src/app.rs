@@ -6,6 +6,7 @@ mod folder;
 mod metrics;
 mod openapi;
 mod parts;
+mod surfaces;
 mod tracing_setup;
 mod workers;
 
@@ -26,6 +27,7 @@ use tracing::{info, warn};
 
 use self::folder::Folder;
 use self::parts::Parts;
+use self::surfaces::Surface;
 use crate::config::{Config, Secret};
 use crate::failure::{Exit, Failure, OrFail};
 use crate::serve::listen;
@@ -60,9 +62,18 @@ async fn run(config: Config) -> Result<(), Failure> {
     workers::start(&workers, &parts, &config);
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
-    let router = router((&parts, metrics), &config, end.clone()).await;
-    let (limits, served) = (config.limits.clone(), connections.clone());
-    doors.start("door", |stop| listen(listener, router, limits, (served, stop)));
+    let (own, shared): (Vec<_>, Vec<_>) =
+        surfaces::open(&parts, &config).await?.into_iter().partition(|surface| surface.address.is_some());
+    let router = router((&parts, metrics), (&config, shared), end.clone()).await;
+    let mut served = vec![("door", listener, router)];
+    for surface in own {
+        let name = surface.name;
+        served.extend(surface.listen(&parts).await?.map(|(listener, router)| (name, listener, router)));
+    }
+    for (name, listener, router) in served {
+        let (limits, connections) = (config.limits.clone(), connections.clone());
+        doors.start(name, |stop| listen(listener, router, limits, (connections, stop)));
+    }
     info!(%address, data = %config.data.display(), "ready");
 
     signals.wait_for_the_end(&end).await;
@@ -137,7 +148,7 @@ fn token(config: &Config) -> Result<Secret, Failure> {
 
 async fn router(
     (parts, metrics): (&Parts, PrometheusHandle),
-    config: &Config,
+    (config, surfaces): (&Config, Vec<Surface>),
     end: CancellationToken,
 ) -> Router {
     let ready = move || async move {
@@ -147,11 +158,16 @@ async fn router(
             (StatusCode::OK, "ready\n")
         }
     };
-    let router = parts
-        .doors(config)
-        .await
+    let mut doors = parts.doors(config).await;
+    let (mut apis, mut left) = (Vec::new(), Vec::new());
+    for Surface { router, paths, api, .. } in surfaces {
+        doors = doors.merge(router);
+        left.extend(paths);
+        apis.push(api);
+    }
+    let router = doors
         .merge(metrics::router(metrics, parts.catalog.clone()))
-        .merge(openapi::router(&config.roles))
+        .merge(openapi::router(&config.roles, apis))
         .route("/healthz", get(|| async { "alive\n" }))
         .route("/readyz", get(ready))
         .fallback(ingest::http::not_found)
@@ -163,6 +179,7 @@ async fn router(
             .open(Ingest::OPEN_PATHS)
             .open(openapi::OPEN_PATHS)
             .leave(Ingest::LEFT_PATHS)
+            .leave(left)
             .leave(Indexer::LEFT_PATHS),
     )
 }

@@ -14,7 +14,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use load::{Loaded, Overrides, load};
-pub(crate) use sections::{Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Sled};
+pub(crate) use sections::{
+    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tracking,
+};
 pub(crate) use values::{Roles, Secret};
 
 use crate::failure::{Exit, Failure};
@@ -55,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) archive: Archive,
     /// The index.
     pub(crate) index: Index,
+    /// The collector of user events.
+    pub(crate) tracking: Tracking,
 }
 
 impl Default for Config {
@@ -76,6 +80,7 @@ impl Default for Config {
             limits: Limits::default(),
             archive: Archive::default(),
             index: Index::default(),
+            tracking: Tracking::default(),
         }
     }
 }
@@ -124,23 +129,10 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Refuses what is well formed but cannot be served, naming the key.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        if !self.listen.ip().is_loopback() && self.token.is_none() {
-            let message = format!(
-                "{} can be reached from other machines, and no token is configured: set `token` in the \
-                 configuration file or HEADWATER_TOKEN, or listen on 127.0.0.1",
-                self.listen
-            );
-            return Err(wrong("listen", message));
-        }
+        let surfaces = [("tracking", self.tracking.served())];
+        self.check_addresses(surfaces.into_iter().filter_map(|(name, served)| Some((name, served?))))?;
         if self.token.as_ref().is_some_and(|token| !token::is_usable(token)) {
             return Err(wrong("token", "a token has one or more printable characters, without spaces"));
-        }
-        let is_short = |token: &Secret| token.expose().len() < token::LENGTH_MIN;
-        if !self.listen.ip().is_loopback() && self.token.as_ref().is_some_and(is_short) {
-            let least = token::LENGTH_MIN;
-            let message =
-                format!("{} can be reached from other machines: at least {least} characters", self.listen);
-            return Err(wrong("token", message));
         }
         if self.log == LogKind::Kafka && self.kafka.brokers.as_ref().is_none_or(|text| text.is_empty()) {
             return Err(wrong("kafka.brokers", "the Kafka log needs the brokers' HOST:PORT"));
@@ -159,6 +151,35 @@ impl Config {
             return Err(wrong("roles", "at least one of ingest, router, sinks and query must run"));
         }
         self.check_limits()
+    }
+
+    /// Refuses an address that others reach where no credential keeps them out.
+    fn check_addresses(&self, surfaces: impl Iterator<Item = (&'static str, Served)>) -> Result<(), Failure> {
+        let mut addresses = vec![("listen".to_owned(), self.listen)];
+        for (name, served) in surfaces {
+            if !served.has_fit_prefix() {
+                let message = "a prefix is empty, or begins with / and has letters, digits and -._~ between";
+                return Err(wrong(&format!("{name}.prefix"), message));
+            }
+            addresses.extend(served.listen.map(|address| (format!("{name}.listen"), address)));
+        }
+        let is_short = |token: &Secret| token.expose().len() < token::LENGTH_MIN;
+        for (key, address) in addresses.into_iter().filter(|(_, address)| !address.ip().is_loopback()) {
+            if self.token.is_none() {
+                let message = format!(
+                    "{address} can be reached from other machines, and no token is configured: set `token` in \
+                     the configuration file or HEADWATER_TOKEN, or listen on 127.0.0.1"
+                );
+                return Err(wrong(&key, message));
+            }
+            if self.token.as_ref().is_some_and(is_short) {
+                let least = token::LENGTH_MIN;
+                let message =
+                    format!("{address} can be reached from other machines: at least {least} characters");
+                return Err(wrong("token", message));
+            }
+        }
+        Ok(())
     }
 
     fn check_limits(&self) -> Result<(), Failure> {
@@ -219,6 +240,35 @@ mod tests {
     #[test]
     fn the_defaults_can_be_served() {
         assert_eq!(check(|_| ()), Ok(()));
+    }
+
+    #[test]
+    fn a_surface_has_a_fit_prefix_and_an_address_that_is_guarded_as_the_servers() {
+        let with = |change: fn(&mut Tracking)| {
+            check(|config| {
+                config.tracking.enabled = true;
+                change(&mut config.tracking);
+            })
+        };
+        for prefix in ["", "/collector", "/v2/my.app"] {
+            let checked = check(|config| {
+                config.tracking =
+                    Tracking { enabled: true, prefix: prefix.to_owned(), ..Tracking::default() };
+            });
+            assert_eq!(checked, Ok(()), "{prefix}");
+        }
+        for prefix in ["/", "collector", "/a/", "/a//b", "/..", "/{a}", "/a b"] {
+            let wrong = |config: &mut Config| config.tracking.prefix = prefix.to_owned();
+            assert_eq!(check(wrong), Ok(()), "off: {prefix}");
+            let wrong = check(|config| {
+                config.tracking.enabled = true;
+                wrong(config);
+            });
+            assert!(wrong.unwrap_err().starts_with("tracking.prefix: "), "{prefix}");
+        }
+        assert_eq!(with(|tracking| tracking.listen = Some(SocketAddr::from(([127, 0, 0, 1], 1)))), Ok(()));
+        let open = with(|tracking| tracking.listen = Some(SocketAddr::from(([0, 0, 0, 0], 1))));
+        assert!(open.unwrap_err().starts_with("tracking.listen: 0.0.0.0:1 can be reached"));
     }
 
     #[test]

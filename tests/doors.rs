@@ -9,8 +9,12 @@ mod hawk;
 mod okdata;
 #[path = "doors/openapi.rs"]
 mod openapi;
+#[path = "doors/segment.rs"]
+mod segment;
 #[path = "doors/subscription.rs"]
 mod subscription;
+#[path = "doors/surfaces.rs"]
+mod surfaces;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -38,10 +38,23 @@ pub(crate) struct NewEvent<'b> {
 }
 
 /// A request that was checked, ready to be written.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Prepared {
     appends: Vec<Append>,
     slots: Vec<Slot>,
+}
+
+impl Prepared {
+    /// Both, to be written in one step; also where their streams differ.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        let before = self.appends.len();
+        self.appends.extend(other.appends);
+        self.slots.extend(other.slots.into_iter().map(|slot| match slot {
+            Slot::Placed { append, index, time } => Slot::Placed { append: before + append, index, time },
+            refused @ Slot::Refused(_) => refused,
+        }));
+        self
+    }
 }
 
 impl Ingest {

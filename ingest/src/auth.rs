@@ -129,6 +129,14 @@ impl Credentials {
         }
     }
 
+    /// Whose API key this is, presented otherwise than as a bearer.
+    pub(crate) fn holder_of(&self, key: &[u8], peer: Peer) -> Result<Principal, Denial> {
+        let (now, from) = (self.clock.now(), Subject::Address(peer.0));
+        let wait = self.attempts.wait(from, now);
+        let found = keys::holder(&self.catalog, key, now).map(|(_, user)| Principal::of(&user.value));
+        found.map_err(|denial| self.failed(denial, "write key", (from, wait)))
+    }
+
     /// An access token for who presents an API key, named by its id or its user.
     pub(crate) fn exchange(&self, name: &str, key: &str, peer: Peer) -> Result<Issued, Login> {
         let (now, from) = (self.clock.now(), Subject::Address(peer.0));

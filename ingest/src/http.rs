@@ -18,6 +18,7 @@ mod streams;
 #[cfg(test)]
 mod tests;
 mod token;
+mod tracking;
 mod webhook_tokens;
 mod webhooks;
 
@@ -37,6 +38,7 @@ use proto::problem::Problem;
 use serde::Serialize;
 
 pub use self::api::openapi;
+pub use self::tracking::Tracking;
 pub use self::webhooks::shown_path;
 use crate::Ingest;
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use broker::access::ADMINISTRATOR;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::ManualClock;
 use broker::{Append, Batch, Catalog, Entry, Log, Place, Position, Record, Stage, StreamName, Timestamp};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use http::{HeaderMap, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -20,12 +22,18 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth::{self, Credentials, Guard};
+use crate::http::Tracking;
 use crate::{Ingest, Limits, Parts};
 
 /// The instant that the tests' clock shows: 2026-03-01T12:00:00.250Z.
 pub(crate) const NOW: &str = "2026-03-01T12:00:00.250Z";
 
 pub(crate) const TOKEN: &str = "token-of-the-tests";
+
+/// Basic credentials of a name without a password.
+pub(crate) fn basic(name: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{name}:")))
+}
 
 pub(crate) struct Doors {
     pub(crate) ingest: Arc<Ingest>,
@@ -102,6 +110,14 @@ impl Doors {
         Self { ingest, log, clock, router, _folder: folder }
     }
 
+    /// The same with the collector of user events, instead of one that was there before.
+    pub(crate) async fn with_tracking(self, is_open: bool) -> Self {
+        let tracking = Tracking::new(self.ingest.clone(), is_open).await.unwrap();
+        let guard = Guard::new(self.ingest.clone()).leave(Tracking::PATHS);
+        let router = auth::layer(tracking.router(), guard).fallback_service(self.router);
+        Self { router, ..self }
+    }
+
     /// A guard over the same catalog.
     pub(crate) fn guard(&self, token: &str) -> Guard {
         let (catalog, clock) = (self.ingest.catalog.clone(), self.ingest.clock.clone());
@@ -144,7 +160,10 @@ impl Doors {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let json = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+        let is_page =
+            parts.headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+        let json =
+            if body.is_empty() || is_page { Value::Null } else { serde_json::from_slice(&body).unwrap() };
         Answer { status: parts.status, headers: parts.headers, json, body }
     }
 

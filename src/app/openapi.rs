@@ -39,6 +39,11 @@ impl Modify for Credentials {
             let token = ApiKeyValue::with_description(parameter, "A webhook token");
             components.add_security_scheme(name, SecurityScheme::ApiKey(ApiKey::Query(token)));
         }
+        let write_key = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Basic)
+            .description(Some("An API key as the name, which is a library's write key"))
+            .build();
+        components.add_security_scheme("writeKey", SecurityScheme::Http(write_key));
         api.components = Some(components);
         api.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);
     }
@@ -82,12 +87,12 @@ fn readyz() {}
 )]
 fn metrics() {}
 
-/// The document and its page, of the doors that these roles have.
-pub(super) fn router(roles: &Roles) -> Router {
-    SwaggerUi::new(PAGE).url(DOCUMENT, document(roles)).into()
+/// The document and its page, of the doors that these roles have, and of other surfaces.
+pub(super) fn router(roles: &Roles, surfaces: Vec<Api>) -> Router {
+    SwaggerUi::new(PAGE).url(DOCUMENT, document(roles, surfaces)).into()
 }
 
-fn document(roles: &Roles) -> Api {
+fn document(roles: &Roles, surfaces: Vec<Api>) -> Api {
     let mut api = Own::openapi();
     if roles.has(Role::Ingest) {
         api.merge(ingest::http::openapi());
@@ -95,5 +100,6 @@ fn document(roles: &Roles) -> Api {
     if roles.has(Role::Query) {
         api.merge(indexer::openapi());
     }
+    surfaces.into_iter().for_each(|surface| api.merge(surface));
     api
 }

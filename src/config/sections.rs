@@ -1,6 +1,7 @@
 //! The sections of the configuration, with the default of every key. `docs/configuration.md` says
 //! what each is for.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use indexer::Zone;
@@ -84,6 +85,47 @@ impl Default for Oidc {
             administrator_role: None,
             leeway: Span(Duration::from_secs(60)),
         }
+    }
+}
+
+/// Where a surface is served that is switched on by configuration.
+pub(crate) struct Served {
+    /// What comes before its paths.
+    pub(crate) prefix: String,
+    /// An address of its own; the server's where it is not given.
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+impl Served {
+    /// Whether what comes before the paths can come there.
+    pub(super) fn has_fit_prefix(&self) -> bool {
+        let is_plain = |c: u8| c.is_ascii_alphanumeric() || b"-._~".contains(&c);
+        let is_fit = |segment: &str| !segment.trim_matches('.').is_empty() && segment.bytes().all(is_plain);
+        match self.prefix.strip_prefix('/') {
+            Some(segments) => segments.split('/').all(is_fit),
+            None => self.prefix.is_empty(),
+        }
+    }
+}
+
+/// The collector of user events.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tracking {
+    /// Whether it is served.
+    pub(crate) enabled: bool,
+    /// What comes before its paths.
+    pub(crate) prefix: String,
+    /// An address of its own; the server's where it is not given.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Whether who presents nothing may write.
+    pub(crate) open: bool,
+}
+
+impl Tracking {
+    /// Where it is served, if it is.
+    pub(crate) fn served(&self) -> Option<Served> {
+        self.enabled.then(|| Served { prefix: self.prefix.clone(), listen: self.listen })
     }
 }
 

@@ -9,6 +9,8 @@ mod event_streams;
 mod metadata;
 #[path = "contracts/subscription.rs"]
 mod subscription;
+#[path = "contracts/tracking.rs"]
+mod tracking;
 
 use reqwest::{Method, RequestBuilder};
 
@@ -114,23 +116,25 @@ fn delete(path: &str) -> (Method, &str) {
     (Method::DELETE, path)
 }
 
-async fn tables(launch: &Launch, dataset: &str) {
-    let server = launch.start().await;
+async fn tables(launch: Launch, dataset: &str) {
+    let launch = launch.set("HEADWATER_TRACKING__ENABLED", "true");
+    let server = launch.set("HEADWATER_TRACKING__PREFIX", "/collector").start().await;
     let table = Table::new(&server, dataset).await;
     metadata::rows(&table).await;
     event_streams::rows(&table).await;
     collector::rows(&table).await;
     subscription::rows(&table).await;
+    tracking::rows(&table).await;
 }
 
 #[tokio::test]
 async fn the_tables_of_the_contracts_hold_on_sled() {
     let folder = tempfile::tempdir().unwrap();
-    tables(&Launch::local(folder.path()), "buses").await;
+    tables(Launch::local(folder.path()), "buses").await;
 }
 
 #[tokio::test]
 async fn the_tables_of_the_contracts_hold_on_kafka() {
     let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
-    tables(&Launch::kafka(folder.path()), &unique("buses")).await;
+    tables(Launch::kafka(folder.path()), &unique("buses")).await;
 }

@@ -14,6 +14,8 @@ fn routes() -> BTreeSet<String> {
         "ingest/src/http/collector.rs",
         "ingest/src/http/webhooks.rs",
         "ingest/src/http/event_streams.rs",
+        "ingest/src/http/tracking.rs",
+        "ingest/src/http/tracking/segment.rs",
         "indexer/src/http.rs",
         "src/app.rs",
         "src/app/metrics.rs",
@@ -25,10 +27,15 @@ fn routes() -> BTreeSet<String> {
     found
 }
 
+/// With everything that can be switched on.
+fn with_surfaces(data: &std::path::Path) -> Launch {
+    Launch::local(data).set("HEADWATER_TRACKING__ENABLED", "true")
+}
+
 #[tokio::test]
 async fn every_route_is_described_and_everything_described_is_there() {
     let folder = tempfile::tempdir().unwrap();
-    let server = Launch::local(folder.path()).start().await;
+    let server = with_surfaces(folder.path()).start().await;
     let client = reqwest::Client::new();
     let api: Value =
         client.get(format!("{}/openapi.json", server.base())).send().await.unwrap().json().await.unwrap();
@@ -76,7 +83,7 @@ async fn everything_is_as_it_is_described() {
     let python = python.expect("no client: eval \"$(scripts/clients env)\"");
     let folder = tempfile::tempdir().unwrap();
     // A user might be deleted on the way, and a token that can be guessed is not looked at after many wrong ones.
-    let server = Launch::local(folder.path()).set("HEADWATER_TOKEN", LONG_TOKEN).start().await;
+    let server = with_surfaces(folder.path()).set("HEADWATER_TOKEN", LONG_TOKEN).start().await;
     let config = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/doors/schemathesis.toml");
     let authorization = format!("Authorization: Bearer {LONG_TOKEN}");
     let output = tokio::process::Command::new(python)

@@ -136,7 +136,7 @@ pub fn openapi() -> Api {
 }
 
 /// The same operations at another path.
-fn alias(api: &mut Api, from: &str, to: &str) {
+pub(super) fn alias(api: &mut Api, from: &str, to: &str) {
     let Some(mut item) = api.paths.paths.get(from).cloned() else { return };
     if let Some(post) = &mut item.post {
         let suffix: String = to.split(['/', '{', '}']).filter(|part| !part.is_empty()).collect();

@@ -7,6 +7,8 @@ mod hawk;
 mod metadata;
 mod metadata_later;
 mod records;
+mod segment;
 mod streams;
 mod token;
+mod tracking;
 mod webhook_tokens;
