@@ -68,6 +68,18 @@ fn main() {
             );
         }
     }
+    let name = "/track, single posts, 64 connections, sled";
+    if options.wants(name) {
+        eprintln!("{name}");
+        let load = Load { body: TRACKED, ..one };
+        let pairs = alternate(
+            options.rounds(),
+            || tracked(&load, "/track"),
+            || tracked(&load, &native("log_user_events")),
+        );
+        let against = "the same as a native append";
+        results.rates(Row { name, against, goal: "≥ 0.8", cpu_goal: "" }, &pairs);
+    }
     let name = "gRPC AppendStream, 500 a request, 16 connections, sled";
     if options.wants(name) {
         eprintln!("{name}");
@@ -75,6 +87,24 @@ fn main() {
         let pairs = alternate(options.rounds(), || streams(&request, many.seconds), || bare(&many));
         results.rates(Row { name, against: AGAINST, goal: "≥ 0.6", cpu_goal: "" }, &pairs);
     }
+}
+
+/// One event of a user.
+const TRACKED: &[u8] = br#"{"userId":"u-48151623","events":[{"eventName":"item_bought","metadata":{"sku":"a-42","price":12.5},"timestampUTC":978307200000}]}"#;
+
+fn native(dataset: &str) -> String {
+    format!("/api/v1/streams/{dataset}/1/records")
+}
+
+/// To a path of a server that has the collector of user events.
+fn tracked(load: &Load<'_>, path: &str) -> Sample {
+    let folder = support::scratch();
+    let server =
+        Server::headwater(&folder.path().join("data"), "ingest", &["--set", "tracking.enabled=true"]);
+    let token = format!("Bearer {TOKEN}");
+    let mut headers = load.headers.to_vec();
+    headers.push(("Authorization", &token));
+    Load { path, headers: &headers, ..*load }.drive(&server, folder.path())
 }
 
 /// With an API key, through the door as it is.

@@ -53,6 +53,9 @@ pub(crate) struct Settings {
     /// The configuration file [default: ./headwater.toml where there is one; env: HEADWATER_CONFIG]
     #[arg(long, global = true, value_name = "FILE", help_heading = "Settings")]
     config: Option<PathBuf>,
+    /// The environment whose part of the file counts, such as `staging` [env: HEADWATER_ENVIRONMENT]
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Settings")]
+    environment: Option<String>,
     /// The folder that holds everything [default: ./data; env: HEADWATER_DATA]
     #[arg(long, global = true, value_name = "DIR", help_heading = "Settings")]
     data: Option<PathBuf>,
@@ -148,6 +151,7 @@ impl Settings {
     fn overrides(&self) -> Overrides {
         let mut overrides = Overrides::default();
         overrides.file(self.config.as_deref());
+        overrides.environment(self.environment.as_deref());
         overrides.set("--data", "data", self.data.as_ref().map(|path| path.display().to_string()));
         overrides.set("--token", "token", self.token.as_ref());
         overrides

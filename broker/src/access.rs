@@ -128,6 +128,11 @@ pub enum Denial {
     Unavailable(&'static str),
 }
 
+/// A wait in whole seconds, not a moment too short: what `Retry-After` says.
+pub fn retry_after(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
 /// Who makes a request to a surface that answers denials in its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller(pub Result<Principal, Denial>);

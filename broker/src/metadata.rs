@@ -1,6 +1,7 @@
 //! What describes data: documents of datasets, of their versions, of the editions of those, and of the
 //! distributions of those. A document is kept as it was sent, and nothing is asked of its fields here.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -156,9 +157,7 @@ impl Fields {
     /// The same, with these fields in the place of those of their names.
     #[must_use]
     pub fn merged(mut self, other: Self) -> Self {
-        for (name, value) in other.0 {
-            self.set(name, value);
-        }
+        self.set(other.0);
         self
     }
 
@@ -167,10 +166,18 @@ impl Fields {
         self.iter().map(|(name, value)| name.len() + value.get().len()).sum()
     }
 
-    fn set(&mut self, name: String, value: Box<RawValue>) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, known)) => *known = value,
-            None => self.0.push((name, value)),
+    /// Takes time that rises with how many fields there are, not with its square.
+    fn set(&mut self, fields: Vec<(String, Box<RawValue>)>) {
+        let known = self.0.iter().enumerate().map(|(index, (name, _))| (name.clone(), index));
+        let mut indexes: HashMap<String, usize> = known.collect();
+        for (name, value) in fields {
+            match indexes.get(&name) {
+                Some(index) => self.0[*index].1 = value,
+                None => {
+                    indexes.insert(name.clone(), self.0.len());
+                    self.0.push((name, value));
+                }
+            }
         }
     }
 }
@@ -197,10 +204,12 @@ impl<'de> Deserialize<'de> for Fields {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Fields::default();
-                while let Some((name, value)) = map.next_entry()? {
-                    fields.set(name, value);
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
                 }
+                let mut fields = Fields::default();
+                fields.set(pairs);
                 Ok(fields)
             }
         }
@@ -339,6 +348,16 @@ mod tests {
         let read: Document = serde_json::from_str(&kept).unwrap();
         let written = serde_json::to_string(&read.fields).unwrap();
         assert_eq!(written, r#"{"z":2.0,"a":{"b" : [1e400, 12345678901234567890123]},"ø":"\u00e5"}"#);
+    }
+
+    #[test]
+    fn of_many_fields_the_last_of_each_name_counts() {
+        let fields: Vec<String> = (0..100_000).map(|n| format!("\"f{}\":{n}", n % 50_000)).collect();
+        let fields = parse(format!("{{{}}}", fields.join(",")).as_bytes()).unwrap();
+        assert_eq!(fields.iter().count(), 50_000);
+        assert_eq!(fields.get("f7").unwrap().get(), "50007");
+        let merged = fields.merged(parse(br#"{"f7":1,"other":2}"#).unwrap());
+        assert_eq!((merged.iter().count(), merged.get("f7").unwrap().get()), (50_001, "1"));
     }
 
     #[test]

@@ -20,7 +20,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use broker::access::{Caller, Denial, Peer, User};
+use broker::access::{Caller, Denial, Peer, User, retry_after};
 use broker::catalog::Row;
 use broker::{Catalog, Clock, Error, Principal, Result, Timestamp};
 use http::HeaderMap;
@@ -262,8 +262,7 @@ impl DenialExt for Denial {
     fn finish(self, headers: &mut HeaderMap) {
         match self {
             Denial::TooMany(wait) => {
-                let seconds = HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0));
-                headers.insert(RETRY_AFTER, seconds);
+                headers.insert(RETRY_AFTER, HeaderValue::from(retry_after(wait)));
             }
             Denial::Unavailable(_) => {}
             _ => {

@@ -30,6 +30,10 @@ pub(super) struct Surface {
 pub(super) async fn open(parts: &Parts, config: &Config) -> Result<Vec<Surface>, Failure> {
     let mut surfaces = Vec::new();
     if let Some(served) = config.tracking.served().filter(|_| config.roles.has(Role::Ingest)) {
+        let address = served.listen.unwrap_or(config.listen);
+        if config.tracking.open && !address.ip().is_loopback() {
+            tracing::warn!(%address, "everybody who reaches this address may write to the tracking streams");
+        }
         let tracking = Tracking::new(parts.ingest.clone(), config.tracking.open).await;
         let tracking = tracking.or_fail("open the tracking surface")?;
         let doors = (tracking.router(), &Tracking::PATHS[..], Tracking::openapi());

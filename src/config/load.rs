@@ -10,18 +10,21 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::values::Secret;
-use super::{Config, Kafka, Objects, surroundings};
+use super::{Config, Kafka, Objects, Tracking, surroundings};
 use crate::failure::{Exit, Failure, OrFail};
 
 /// Read if no other file is named and it is there.
 const FILE_DEFAULT: &str = "headwater.toml";
 /// Sections whose keys are names of somebody else's, with dots in them.
 const OPEN_SECTIONS: [&str; 2] = ["kafka.properties.", "objects.options."];
+/// The section of a file that holds what each environment has more or otherwise.
+const ENVIRONMENTS: &str = "environments";
 
 /// What the command line says about the configuration.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Overrides {
     file: Option<PathBuf>,
+    environment: Option<String>,
     values: Vec<(String, String, String)>,
 }
 
@@ -29,6 +32,11 @@ impl Overrides {
     /// Names the file.
     pub(crate) fn file(&mut self, path: Option<&Path>) {
         self.file = path.map(Path::to_owned);
+    }
+
+    /// Names the environment whose part of the file counts.
+    pub(crate) fn environment(&mut self, name: Option<&str>) {
+        self.environment = name.map(str::to_owned);
     }
 
     /// Sets a key, if there is a value, and remembers which flag did it.
@@ -55,11 +63,15 @@ pub(crate) fn load(overrides: &Overrides) -> Result<Loaded, Failure> {
         Some(path) => Some(path),
         None => Some(PathBuf::from(FILE_DEFAULT)).filter(|path| path.exists()),
     };
-    let mut layers = Vec::new();
-    if let Some(path) = path {
-        let text = fs::read_to_string(&path).or_fail(format!("read configuration {}", path.display()))?;
-        layers.push(Layer::file(&path, &text)?);
-    }
+    let file = match path {
+        Some(path) => {
+            let text = fs::read_to_string(&path).or_fail(format!("read configuration {}", path.display()))?;
+            File::read(&path, &text)?
+        }
+        None => File::default(),
+    };
+    let environment = overrides.environment.clone().or_else(surroundings::environment);
+    let mut layers = file.layers(environment.as_deref())?;
     for (name, value) in surroundings::overrides() {
         layers.push(Layer::variable(&name, &value));
     }
@@ -80,20 +92,68 @@ fn merge(layers: Vec<Layer>) -> Result<Loaded, Failure> {
     Ok(Loaded { config, origins })
 }
 
+/// A configuration file: what holds always, and what each environment has more or otherwise.
+#[derive(Default)]
+struct File {
+    always: Option<Layer>,
+    environments: BTreeMap<String, Layer>,
+}
+
+impl File {
+    fn read(path: &Path, text: &str) -> Result<Self, Failure> {
+        let mut keys: Dict = Toml::from_str(text).map_err(|error| {
+            Failure::new(Exit::Usage, format!("read configuration {}: {error}", path.display()))
+        })?;
+        let origin = path.display().to_string();
+        let mut environments = BTreeMap::new();
+        for (name, keys) in section(&mut keys, ENVIRONMENTS)? {
+            let Value::Dict(_, keys) = keys else {
+                let failure = Failure::new(Exit::Usage, "an environment is a table of keys");
+                return Err(failure.with_field(format!("{ENVIRONMENTS}.{name}")));
+            };
+            let origin = format!("{origin} [{ENVIRONMENTS}.{name}]");
+            environments.insert(name, Layer { origin, keys });
+        }
+        let file = Self { always: Some(Layer { origin, keys }), environments };
+        // What is wrong in an environment shows up wherever the file is read, not on the day it is needed.
+        file.environments.keys().try_for_each(|name| merge(file.layers(Some(name))?).map(drop))?;
+        Ok(file)
+    }
+
+    /// The layers for an environment, or for none.
+    fn layers(&self, environment: Option<&str>) -> Result<Vec<Layer>, Failure> {
+        let mut layers: Vec<Layer> = self.always.iter().cloned().collect();
+        let Some(name) = environment else { return Ok(layers) };
+        let layer = self.environments.get(name).ok_or_else(|| {
+            let known: Vec<&str> = self.environments.keys().map(String::as_str).collect();
+            let message = match known.as_slice() {
+                [] => format!("there is no environment {name}: the configuration file describes none"),
+                known => format!("there is no environment {name}, there are {}", known.join(", ")),
+            };
+            Failure::new(Exit::Usage, message).with_field("environment")
+        })?;
+        layers.push(layer.clone());
+        Ok(layers)
+    }
+}
+
+/// Takes a section out of a file's keys; an empty one where it is not there.
+fn section(keys: &mut Dict, name: &str) -> Result<Dict, Failure> {
+    match keys.remove(name) {
+        None => Ok(Dict::new()),
+        Some(Value::Dict(_, section)) => Ok(section),
+        Some(_) => Err(Failure::new(Exit::Usage, "this is a section").with_field(name)),
+    }
+}
+
 /// One source of keys.
+#[derive(Clone)]
 struct Layer {
     origin: String,
     keys: Dict,
 }
 
 impl Layer {
-    fn file(path: &Path, text: &str) -> Result<Self, Failure> {
-        let keys = Toml::from_str(text).map_err(|error| {
-            Failure::new(Exit::Usage, format!("read configuration {}: {error}", path.display()))
-        })?;
-        Ok(Self { origin: path.display().to_string(), keys })
-    }
-
     fn variable(name: &str, value: &str) -> Self {
         let mut key = name.to_ascii_lowercase().replace("__", ".");
         if let Some(property) = key.strip_prefix(OPEN_SECTIONS[0]) {
@@ -183,6 +243,7 @@ pub(super) fn known_keys() -> Vec<String> {
         token: Some(Secret::new("")),
         kafka: Kafka { brokers: Some(String::new()), replication_factor: Some(1), ..Kafka::default() },
         objects: Objects { url: Some(String::new()), ..Objects::default() },
+        tracking: Tracking { listen: Some(Config::default().listen), ..Tracking::default() },
         ..Config::default()
     };
     let value = Value::serialize(&whole).expect("the configuration holds texts, numbers and maps only");
@@ -206,7 +267,69 @@ mod tests {
     use super::*;
 
     fn file(text: &str) -> Layer {
-        Layer::file(Path::new("headwater.toml"), text).unwrap()
+        parse(text).unwrap().always.unwrap()
+    }
+
+    fn parse(text: &str) -> Result<File, Failure> {
+        File::read(Path::new("headwater.toml"), text)
+    }
+
+    const WITH_ENVIRONMENTS: &str = r#"
+        log_level = "warn"
+        [limits]
+        batch_records_max = 100
+        [environments.staging]
+        log_level = "debug"
+        limits.key_bytes_max = 99
+        [environments.production]
+        kafka.properties."linger.ms" = 7
+        log = "kafka"
+    "#;
+
+    #[test]
+    fn an_environment_adds_to_what_holds_always() {
+        let file = parse(WITH_ENVIRONMENTS).unwrap();
+        let loaded = |name| merge(file.layers(name).unwrap()).unwrap();
+        assert_eq!(loaded(None).config.log_level, "warn");
+        let staging = loaded(Some("staging"));
+        assert_eq!((&*staging.config.log_level, staging.config.log), ("debug", LogKind::Sled));
+        let limits = &staging.config.limits;
+        assert_eq!((limits.batch_records_max, limits.key_bytes_max), (100, Size(99)));
+        assert_eq!(staging.origins["log_level"], "headwater.toml [environments.staging]");
+        assert_eq!(staging.origins["limits.batch_records_max"], "headwater.toml");
+        let production = loaded(Some("production")).config;
+        assert_eq!((&*production.log_level, production.log), ("warn", LogKind::Kafka));
+        assert_eq!(production.kafka.properties.iter().collect::<Vec<_>>(), [("linger.ms", "7")]);
+    }
+
+    #[test]
+    fn an_environment_that_is_not_described_is_refused() {
+        let refused = |text, name| {
+            let layers = parse(text).unwrap().layers(Some(name));
+            layers.err().unwrap().to_string()
+        };
+        let told = refused(WITH_ENVIRONMENTS, "stagin");
+        assert_eq!(told, "environment: there is no environment stagin, there are production, staging");
+        let told = refused("log = \"sled\"", "staging");
+        assert!(told.ends_with("the configuration file describes none"), "{told}");
+        assert!(File::default().layers(Some("staging")).is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_environment_is_told_whichever_is_used() {
+        let refused = |text| parse(text).err().unwrap().to_string();
+        let told = refused("[environments.staging]\nlog_levle = \"warn\"");
+        assert_eq!(
+            told,
+            "log_levle: unknown key; the nearest known one is `log_level` (from headwater.toml [environments.staging])"
+        );
+        assert_eq!(refused("environments = 5"), "environments: this is a section");
+        assert_eq!(
+            refused("[environments]\nstaging = 5"),
+            "environments.staging: an environment is a table of keys"
+        );
+        let told = refused("[environments.a]\nenvironments.b.log = \"kafka\"");
+        assert!(told.starts_with("environments: unknown key"), "{told}");
     }
 
     fn refused(layers: Vec<Layer>) -> String {
@@ -307,7 +430,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_not_toml_is_refused_with_its_line() {
-        let failure = Layer::file(Path::new("headwater.toml"), "data = \n").err().unwrap();
+        let failure = parse("data = \n").err().unwrap();
         assert!(failure.to_string().contains("line 1"), "{failure}");
     }
 

@@ -9,12 +9,19 @@ use crate::failure::{Failure, OrFail};
 const PREFIX: &str = "HEADWATER_";
 /// Names the configuration file, as `--config` does.
 const CONFIG: &str = "HEADWATER_CONFIG";
+/// Names the environment, as `--environment` does.
+const ENVIRONMENT: &str = "HEADWATER_ENVIRONMENT";
 /// Names the server for client commands, as `--server` does.
 const SERVER: &str = "HEADWATER_SERVER";
 
 /// The configuration file that the environment names.
 pub(super) fn config_file() -> Option<PathBuf> {
     std::env::var_os(CONFIG).filter(|path| !path.is_empty()).map(PathBuf::from)
+}
+
+/// The environment whose part of the configuration file counts.
+pub(super) fn environment() -> Option<String> {
+    std::env::var_os(ENVIRONMENT)?.into_string().ok().filter(|name| !name.is_empty())
 }
 
 /// The server that the environment names.
@@ -33,7 +40,7 @@ fn ours((name, value): (OsString, OsString)) -> Option<(String, String)> {
     let (name, value) = (name.into_string().ok()?, value.into_string().ok()?);
     let rest = name.strip_prefix(PREFIX)?;
     let others = ["TEST_", "SERVICE_", "PORT"].iter().any(|prefix| rest.starts_with(prefix));
-    let own = [CONFIG, SERVER, "HEADWATER_VAR", "HEADWATER_IMAGE"].contains(&name.as_str());
+    let own = [CONFIG, ENVIRONMENT, SERVER, "HEADWATER_VAR", "HEADWATER_IMAGE"].contains(&name.as_str());
     (!others && !own).then(|| (rest.to_owned(), value))
 }
 
@@ -64,6 +71,7 @@ mod tests {
             "PATH",
             "HEADWATER_CONFIG",
             "HEADWATER_SERVER",
+            "HEADWATER_ENVIRONMENT",
             "HEADWATER_TEST_KAFKA",
             "HEADWATER_VAR",
             "HEADWATER_PORT_7070_TCP_ADDR",

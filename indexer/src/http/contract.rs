@@ -8,7 +8,7 @@ use axum::Extension;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query as Parameters, State};
 use axum::response::{IntoResponse, Response};
-use broker::access::{Caller, Denial};
+use broker::access::{Caller, Denial, retry_after};
 use broker::catalog::Stream;
 use broker::metadata::DocumentId;
 use broker::{Error, Kind, Permission, Principal, Result, StreamName};
@@ -343,7 +343,7 @@ pub(super) fn denied(denial: Denial) -> Response {
         Denial::Unavailable(_) => message(StatusCode::SERVICE_UNAVAILABLE, "Server error"),
         Denial::TooMany(wait) => {
             let mut response = message(StatusCode::TOO_MANY_REQUESTS, "Too many invalid access tokens");
-            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            let seconds = retry_after(wait);
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
             response
         }

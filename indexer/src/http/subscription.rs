@@ -13,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use broker::access::webhook::{Operation, Reason};
-use broker::access::{Caller, Denial, Peer};
+use broker::access::{Caller, Denial, Peer, retry_after};
 use broker::{Error, Kind, Permission, Result, StreamName};
 use bytes::Bytes;
 use futures::Stream;
@@ -187,13 +187,13 @@ fn subscriber(
             let asked = (&*dataset, Operation::Read);
             let found = indexer.webhooks.authorize(token, asked, peer);
             let token = found.map_err(|reason| match reason {
-                Reason::TooMany(wait) => Refusal::TooMany(wait.as_secs() + 1),
+                Reason::TooMany(wait) => Refusal::TooMany(retry_after(wait)),
                 reason => Refusal::Said(StatusCode::FORBIDDEN, reason.to_string()),
             })?;
             Subscriber::Webhook(token.id.clone())
         }
         (Err(Denial::Missing | Denial::Unsupported), None) => return Err(bad_request()),
-        (Err(Denial::TooMany(wait)), _) => return Err(Refusal::TooMany(wait.as_secs() + 1)),
+        (Err(Denial::TooMany(wait)), _) => return Err(Refusal::TooMany(retry_after(wait))),
         (Err(Denial::Unavailable(_)), _) => {
             let message = "Error occured during connect".to_owned();
             return Err(Refusal::Said(StatusCode::INTERNAL_SERVER_ERROR, message));

@@ -1,8 +1,8 @@
 //! Answers `{"message": …}`, as services have them that some surfaces stand in for.
 
 use axum::response::{IntoResponse, Response};
-use broker::access::Denial;
 use broker::access::webhook::Reason;
+use broker::access::{Denial, retry_after};
 use broker::{Error, Kind};
 use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
@@ -64,8 +64,10 @@ impl From<Reason> for Refused {
         let Reason::TooMany(wait) = reason else {
             return Self::new(StatusCode::FORBIDDEN, reason.to_string());
         };
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason.to_string()) }
+        Self {
+            retry_after: Some(retry_after(wait)),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, reason.to_string())
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) async fn rows(table: &Table<'_>) {
     sinks(table).await;
     subscribable(table).await;
     events(table).await;
+    counts(table).await;
     deletion(table).await;
 }
 
@@ -147,6 +148,26 @@ async fn events(table: &Table<'_>) {
         let forbidden = (403, message("Forbidden"));
         table.row(Header(&table.stranger), get(&path), none.clone(), forbidden).await;
     }
+}
+
+async fn counts(table: &Table<'_>) {
+    let (none, path) = (Value::Null, "/elasticsearch-queries/{ds}/events");
+    table.row(Header(&table.stranger), get(path), none.clone(), (403, message("Forbidden"))).await;
+    table.administrator(get(path), none.clone(), (404, message("No events found"))).await;
+    let sink = json!({"type": "elasticsearch"});
+    table.administrator(post(SINKS), sink, (201, json!({"type": "elasticsearch"}))).await;
+    until("the index is there", async || {
+        let shown = table.ask(Administrator, get("/streams/{ds}/1/sinks/elasticsearch"), &none).await;
+        (shown.1["status"] == "ACTIVE").then_some(())
+    })
+    .await;
+    table.administrator(post(EVENTS), json!([{}, {}]), (200, Value::Null)).await;
+    let counted = json!({"events": 2.0});
+    let counts =
+        json!({"dataset_id": "{ds}", "last_hour": counted, "last_day": counted, "last_week": counted});
+    table.administrator(get(path), none.clone(), (200, counts)).await;
+    let off = (200, message("Disabled sink of type elasticsearch for stream {ds}/1"));
+    table.administrator(delete("/streams/{ds}/1/sinks/elasticsearch"), none, off).await;
 }
 
 async fn deletion(table: &Table<'_>) {
