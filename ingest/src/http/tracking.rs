@@ -16,7 +16,7 @@ use axum::routing::post;
 use axum::{Extension, Router};
 use broker::access::{ADMINISTRATOR, Caller, Denial};
 use broker::catalog::Draft;
-use broker::{Kind, Permission, Principal, Result, StreamName};
+use broker::{Confidentiality, Kind, Permission, Principal, Result, StreamName};
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::Value;
@@ -143,6 +143,8 @@ impl Door {
         let draft = Draft {
             dataset: self.dataset.to_owned(),
             version: VERSION.to_owned(),
+            // They tell what people do.
+            confidentiality: Confidentiality::Red,
             key: Some(self.key.to_owned()),
             ..Draft::default()
         };

@@ -207,5 +207,6 @@ async fn its_streams_are_as_somebody_made_them() {
     let shown = async |dataset: &str| doors.get(&format!("/api/v1/streams/{dataset}/1")).await.json;
     assert_eq!(shown("user_profiles").await["partitions"], 7);
     assert_eq!(shown("link_users").await["key"], "/originalUserId");
-    assert_eq!(shown("log_user_events").await["timestamp_field"], Value::Null);
+    let events = shown("log_user_events").await;
+    assert_eq!((&events["timestamp_field"], &events["confidentiality"]), (&Value::Null, &json!("red")));
 }
