@@ -39,9 +39,9 @@ impl Switches {
         self.places.clone()
     }
 
-    /// Begins what is to be begun, if the object store can be written to, and ends what `end` says has ended. It is given the partition, the
-    /// span's number with where it is to end, and the next offset that would be written; it answers
-    /// where the span ended, if everything before that is in the sink's output.
+    /// Begins what is to be begun, if the object store can be written to, and ends what `end` says has
+    /// ended. It is given the partition, the span's number with where it is to end, and the next offset that
+    /// would be written; it answers where the span ended, if everything before that is in the sink's output.
     pub(crate) async fn settle(
         &self,
         at: &Checkpoint,

@@ -4,8 +4,8 @@ use axum::response::{IntoResponse, Response};
 use broker::access::webhook::Reason;
 use broker::access::{Denial, retry_after};
 use broker::{Error, Kind};
-use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use tracing::error;
 use utoipa::ToSchema;
@@ -22,8 +22,8 @@ pub(super) struct Message<'a> {
 /// A status with a text.
 #[derive(Debug)]
 pub(super) struct Refused {
-    status: StatusCode,
-    message: String,
+    pub(super) status: StatusCode,
+    pub(super) message: String,
     /// From when on it may be tried again, in seconds.
     retry_after: Option<u64>,
 }
@@ -31,6 +31,18 @@ pub(super) struct Refused {
 impl Refused {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after: None }
+    }
+}
+
+impl Refused {
+    /// Sets the headers that go with it.
+    pub(super) fn finish(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::REQUEST_TIMEOUT {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
 }
 
@@ -74,12 +86,7 @@ impl From<Reason> for Refused {
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         let mut response = said(self.status, &self.message);
-        if let Some(seconds) = self.retry_after {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if self.status == StatusCode::REQUEST_TIMEOUT {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
+        self.finish(response.headers_mut());
         response
     }
 }

@@ -109,20 +109,40 @@ impl Form {
 
     /// The object that was [read](Form::read), with what is written in the place of what is absent.
     pub(super) fn write(&self, object: &Object<'_>) -> Vec<u8> {
-        let mut out = String::from("{");
+        let mut record = Record::new();
         for Field { name, absent, .. } in self.0 {
             let value = match (object.get(name), absent) {
                 (Some(value), _) => value,
                 (None, Absent::Written(value)) => *value,
                 (None, Absent::Refused | Absent::LeftOut) => continue,
             };
-            out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
-            out.push_str(name);
-            out.push_str("\":");
-            out.push_str(value);
+            record.put(name, value);
         }
-        out.push('}');
-        out.into_bytes()
+        record.finish()
+    }
+}
+
+/// An object that is written field by field.
+pub(super) struct Record(String);
+
+impl Record {
+    pub(super) fn new() -> Self {
+        Self("{".to_owned())
+    }
+
+    /// Adds a field; its value is JSON already.
+    pub(super) fn put(&mut self, name: &str, value: &str) {
+        if self.0.len() > 1 {
+            self.0.push(',');
+        }
+        self.0.push_str(&serde_json::Value::from(name).to_string());
+        self.0.push(':');
+        self.0.push_str(value);
+    }
+
+    pub(super) fn finish(mut self) -> Vec<u8> {
+        self.0.push('}');
+        self.0.into_bytes()
     }
 }
 

@@ -2,15 +2,15 @@
 //! for who asks for that.
 
 use axum::response::{Html, IntoResponse as _, Response};
+use broker::Error;
 use broker::access::Denial;
-use broker::{Error, Kind};
-use http::header::{ACCEPT, CONNECTION, HeaderValue, RETRY_AFTER};
+use http::header::ACCEPT;
 use http::{HeaderMap, StatusCode};
 use proto::problem::Problem;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::super::{Refusal, json};
+use super::super::{Refusal, json, message};
 use super::form::Faults;
 use crate::auth::DenialExt as _;
 
@@ -19,8 +19,7 @@ const NOT_UNDERSTOOD: &str = "The browser (or proxy) sent a request that this se
 /// Why a request was not done.
 #[derive(Debug)]
 pub(super) struct Refused {
-    status: StatusCode,
-    message: String,
+    told: message::Refused,
     faults: Option<Faults>,
     denial: Option<Denial>,
 }
@@ -38,7 +37,7 @@ pub(super) struct Told<'a> {
 
 impl Refused {
     pub(super) fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), faults: None, denial: None }
+        message::Refused::new(status, message).into()
     }
 
     /// The body is no JSON, or is not said to be.
@@ -47,24 +46,38 @@ impl Refused {
     }
 
     pub(super) fn answer(self, wants_json: bool) -> Response {
-        let Self { status, message, faults, denial } = self;
+        let Self { told, faults, denial } = self;
+        let status = told.status;
         let mut response = if wants_json {
-            let told = Told { message: &message, errors: faults.as_ref() };
+            let told = Told { message: &told.message, errors: faults.as_ref() };
             json(status, &told).unwrap_or_else(|_| status.into_response())
         } else {
-            let text = faults.map_or(message, |faults| faults.to_string());
+            let text = faults.map_or_else(|| told.message.clone(), |faults| faults.to_string());
             (status, Html(page(status, &text))).into_response()
         };
-        let headers = response.headers_mut();
+        told.finish(response.headers_mut());
         if let Some(denial) = denial {
-            denial.finish(headers);
-        } else if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        if status == StatusCode::REQUEST_TIMEOUT {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            denial.finish(response.headers_mut());
         }
         response
+    }
+}
+
+impl From<message::Refused> for Refused {
+    fn from(told: message::Refused) -> Self {
+        Self { told, faults: None, denial: None }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        message::Refused::from(error).into()
+    }
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        message::Refused::from(refusal).into()
     }
 }
 
@@ -81,26 +94,6 @@ impl From<Denial> for Refused {
     }
 }
 
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        let status = error.kind().status();
-        match (error.kind(), error.field()) {
-            (Kind::Internal | Kind::Corrupt, _) => {
-                tracing::error!(%error, "a request failed");
-                Self::new(status, "Internal server error")
-            }
-            (_, Some(field)) => Self::new(status, format!("{field}: {error}")),
-            (_, None) => Self::new(status, error.to_string()),
-        }
-    }
-}
-
-impl From<Refusal> for Refused {
-    fn from(Refusal { problem, status }: Refusal) -> Self {
-        Self::new(status, problem.message)
-    }
-}
-
 pub(super) fn wants_json(headers: &HeaderMap) -> bool {
     headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"))
 }
@@ -108,8 +101,8 @@ pub(super) fn wants_json(headers: &HeaderMap) -> bool {
 /// A status with a text.
 fn page(status: StatusCode, text: &str) -> String {
     let (code, name) = (status.as_u16(), status.canonical_reason().unwrap_or_default());
-    let head = format!("<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>");
-    let mut page = head;
+    let mut page =
+        format!("<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>");
     for c in text.chars() {
         match c {
             '&' => page.push_str("&amp;"),

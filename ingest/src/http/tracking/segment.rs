@@ -20,7 +20,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::form::Object;
+use super::form::{Object, Record};
 use super::{ALIAS, DOORS, Door, PROFILE, TRACK, Tracking};
 use crate::Ingest;
 use crate::append::{NewEvent, Prepared};
@@ -62,28 +62,28 @@ impl Type {
         let mut record = Record::new();
         match self.name {
             "identify" => {
-                record.put("\"userId\"", user);
-                record.put("\"attributes\"", object(message, "traits")?);
+                record.put("userId", user);
+                record.put("attributes", object(message, "traits")?);
             }
             "alias" => {
                 let before = text(message, "previousId")?;
                 let before =
                     before.ok_or_else(|| Error::invalid("previousId", "an alias has the id before"))?;
-                record.put("\"newUserId\"", user);
-                record.put("\"originalUserId\"", before);
+                record.put("newUserId", user);
+                record.put("originalUserId", before);
             }
             _ => {
-                record.put("\"userId\"", user);
-                record.put("\"events\"", &self.event(message, time)?);
+                record.put("userId", user);
+                record.put("events", &self.event(message, time)?);
             }
         }
         if !std::ptr::eq(self.door, &TRACK) {
-            record.put("\"timestampUTC\"", &time.unwrap_or_default().to_string());
+            record.put("timestampUTC", &time.unwrap_or_default().to_string());
         }
-        record.put("\"type\"", &format!("\"{}\"", self.name));
+        record.put("type", &format!("\"{}\"", self.name));
         for (name, value) in message.iter() {
             if !self.moved.contains(&name) && !["type", "timestampUTC"].contains(&name) {
-                record.put(&serde_json::Value::from(name).to_string(), value);
+                record.put(name, value);
             }
         }
         Ok(record.finish())
@@ -132,30 +132,6 @@ fn time(message: &Object<'_>) -> Result<Option<i64>> {
     let read = serde_json::from_str::<Timestamp>(text);
     let time = read.map_err(|_| Error::invalid("timestamp", "a time is an RFC 3339 instant"))?;
     Ok(Some(time.micros().div_euclid(1_000)))
-}
-
-/// An object that is written field by field.
-struct Record(String);
-
-impl Record {
-    fn new() -> Self {
-        Self("{".to_owned())
-    }
-
-    /// Adds a field; both are JSON already.
-    fn put(&mut self, name: &str, value: &str) {
-        if self.0.len() > 1 {
-            self.0.push(',');
-        }
-        self.0.push_str(name);
-        self.0.push(':');
-        self.0.push_str(value);
-    }
-
-    fn finish(mut self) -> Vec<u8> {
-        self.0.push('}');
-        self.0.into_bytes()
-    }
 }
 
 pub(super) fn router() -> Router<Arc<Tracking>> {
