@@ -57,19 +57,20 @@ async fn run(config: Config) -> Result<(), Failure> {
     let listener = TcpListener::bind(config.listen).await;
     let listener = listener.or_fail(format!("listen on {}", config.listen))?;
     let address = listener.local_addr().or_fail("read the listening address")?;
+    let (mut shared, mut own) = (Vec::new(), Vec::new());
+    for surface in surfaces::open(&parts, &config).await? {
+        match surface.address {
+            Some(address) => own.push(surface.listen(address, &parts).await?),
+            None => shared.push(surface),
+        }
+    }
 
     let workers = Supervisor::new(failed.clone());
     workers::start(&workers, &parts, &config);
     let doors = Supervisor::new(failed.clone());
     let connections = Connections::default();
-    let (own, shared): (Vec<_>, Vec<_>) =
-        surfaces::open(&parts, &config).await?.into_iter().partition(|surface| surface.address.is_some());
     let router = router((&parts, metrics), (&config, shared), end.clone()).await;
-    let mut served = vec![("door", listener, router)];
-    for surface in own {
-        let name = surface.name;
-        served.extend(surface.listen(&parts).await?.map(|(listener, router)| (name, listener, router)));
-    }
+    let served = std::iter::once(("door", listener, router)).chain(own);
     for (name, listener, router) in served {
         let (limits, connections) = (config.limits.clone(), connections.clone());
         doors.start(name, |stop| listen(listener, router, limits, (connections, stop)));

@@ -236,6 +236,30 @@ async fn a_named_member_ends_what_it_left_open() {
     tokio::task::spawn_blocking(move || drop(left_open)).await.unwrap();
 }
 
+/// Kafka gives a member that keeps its name the share it had, which has nothing of what is new.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_named_member_is_given_what_was_made_while_it_was_away() {
+    let kafka = Kafka::default();
+    let bench = Bench::new(&kafka);
+    let log = bench.log().await.unwrap();
+    let (group, before) = (bench.group("g"), bench.topic(Stage::Raw, 1).await.unwrap());
+    append(&*log, &place(&before, 0), &[bench.record("x")]).await.unwrap();
+    let named = KafkaOptions { member: Some(group.name().to_owned()), ..options() };
+    let away = KafkaLog::open(named.clone()).await.unwrap();
+    let mut reader = away.subscribe(Selection::Stage(Stage::Raw), &group).await.unwrap();
+    take(&mut *reader, &before, 1).await.unwrap();
+    drop(reader);
+    away.close().await.unwrap();
+
+    let topic = bench.topic(Stage::Raw, 1).await.unwrap();
+    append(&*log, &place(&topic, 0), &[bench.record("y")]).await.unwrap();
+    let back = KafkaLog::open(named).await.unwrap();
+    let mut reader = back.subscribe(Selection::Stage(Stage::Raw), &group).await.unwrap();
+    let taken = take(&mut *reader, &topic, 1);
+    tokio::time::timeout(Duration::from_secs(30), taken).await.unwrap().unwrap();
+    back.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_of_what_is_not_held_is_fenced() {
     let kafka = Kafka::default();

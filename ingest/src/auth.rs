@@ -20,6 +20,8 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use broker::access::{Caller, Denial, Peer, User, retry_after};
 use broker::catalog::Row;
 use broker::{Catalog, Clock, Error, Principal, Result, Timestamp};
@@ -56,6 +58,12 @@ pub struct Credentials {
 pub(crate) struct Issued {
     pub(crate) access_token: String,
     pub(crate) life: Duration,
+}
+
+/// What stands in `Authorization: Basic …`, decoded.
+pub(crate) fn basic(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.trim().split_once(' ')?;
+    scheme.eq_ignore_ascii_case("basic").then(|| STANDARD.decode(encoded.trim()).ok())?
 }
 
 impl Credentials {

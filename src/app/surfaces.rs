@@ -15,7 +15,7 @@ use crate::failure::{Failure, OrFail};
 
 /// A surface that is served.
 pub(super) struct Surface {
-    pub(super) name: &'static str,
+    name: &'static str,
     /// Its doors, with the path before them.
     pub(super) router: Router,
     /// Where they are.
@@ -51,9 +51,12 @@ impl Surface {
         Self { name, router, paths, address: served.listen, api }
     }
 
-    /// What is served at its own address, if it has one.
-    pub(super) async fn listen(self, parts: &Parts) -> Result<Option<(TcpListener, Router)>, Failure> {
-        let Some(address) = self.address else { return Ok(None) };
+    /// What is served at its own address, with its name.
+    pub(super) async fn listen(
+        self,
+        address: SocketAddr,
+        parts: &Parts,
+    ) -> Result<(&'static str, TcpListener, Router), Failure> {
         let listener = TcpListener::bind(address).await.or_fail(format!("listen on {address}"))?;
         let router = self
             .router
@@ -61,6 +64,6 @@ impl Surface {
             .method_not_allowed_fallback(ingest::http::method_not_allowed);
         let guard = Guard::new(parts.ingest.clone()).leave(self.paths);
         tracing::info!(%address, surface = self.name, "ready");
-        Ok(Some((listener, layer(router, guard))))
+        Ok((self.name, listener, layer(router, guard)))
     }
 }

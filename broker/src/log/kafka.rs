@@ -17,6 +17,7 @@ mod reader;
 mod share;
 mod topics;
 mod transaction;
+mod unheld;
 mod watch;
 
 use std::ops::Range;
@@ -92,8 +93,12 @@ impl Log for KafkaLog {
 
     async fn delete(&self, topic: &Topic) -> Result<()> {
         self.check_open()?;
+        let leaving = self.topics.leave(topic);
+        self.members.settle_commits().await?;
         self.topics.delete(topic).await?;
-        self.members.let_go_of(topic).await
+        self.members.let_go_of(topic).await?;
+        drop(leaving);
+        Ok(())
     }
 
     async fn partitions(&self, topic: &Topic) -> Result<u32> {

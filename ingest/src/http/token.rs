@@ -10,11 +10,9 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use broker::access::{Denial, Peer};
 use broker::{Error, Kind};
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONNECTION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -158,11 +156,7 @@ fn parse_form(headers: &HeaderMap, body: &[u8]) -> Result<Asked, Refused> {
 
 /// Id and secret from `Authorization: Basic …`, each encoded as in a form (RFC 6749, section 2.3.1).
 fn basic(headers: &HeaderMap) -> Option<(String, String)> {
-    let (scheme, encoded) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let text = String::from_utf8(crate::auth::basic(headers)?).ok()?;
     let (id, secret) = text.split_once(':')?;
     let decode = |text: &str| {
         let (decoded, _) = form_urlencoded::parse(text.as_bytes()).into_owned().next()?;

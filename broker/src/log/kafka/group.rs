@@ -21,6 +21,7 @@ use super::options::KafkaOptions;
 use super::problem::{self, KafkaResultExt};
 use super::share::Share;
 use super::topics::Topics;
+use super::unheld::Unheld;
 use crate::checkpoint::{Checkpoint, Place};
 use crate::error::{Error, Kind, Result};
 use crate::log::{Group, Selection};
@@ -131,6 +132,9 @@ impl Member {
     /// Lets partitions go; `Fenced` if records of one were handed out and its topic still exists.
     fn give_up(&self, places: &[Place]) {
         let handed_out = self.share.state().remove(places);
+        for place in places {
+            debug!(group = self.group.name(), %place, "a partition was given up");
+        }
         if handed_out.is_empty() || self.is_closing.load(Ordering::SeqCst) {
             return;
         }
@@ -143,8 +147,8 @@ impl Member {
             }
         };
         for place in handed_out {
-            if gone.contains(place.topic.name()) {
-                self.share.state().deleted.insert(place);
+            if gone.contains(place.topic.name()) || self.topics.is_leaving(&place.topic) {
+                self.share.state().note_deleted(place);
                 continue;
             }
             info!(group = self.group.name(), %place, "a partition went to another member");
@@ -164,6 +168,9 @@ pub(super) struct Membership {
 pub(super) struct Server {
     consumer: Arc<BaseConsumer<Member>>,
     share: Arc<Share>,
+    selection: Selection,
+    /// How somebody visits the group; see [`Unheld`].
+    visitor: ClientConfig,
     stop: Arc<AtomicBool>,
 }
 
@@ -187,7 +194,8 @@ impl Server {
         let consumer: BaseConsumer<Member> =
             config.create_with_context(member).or_kafka("open a consumer")?;
         consumer.subscribe(&[&pattern(selection)]).or_kafka("join a group")?;
-        Ok(Self { consumer: Arc::new(consumer), share, stop })
+        let (consumer, selection) = (Arc::new(consumer), selection.clone());
+        Ok(Self { consumer, share, selection, visitor: super::unheld::visitor(config), stop })
     }
 
     /// The membership for its reader.
@@ -197,11 +205,13 @@ impl Server {
 
     /// Serves the group until the membership fails or is stopped, then leaves it.
     pub(super) fn serve(self) {
+        let mut unheld = Unheld::default();
         while !self.stop.load(Ordering::SeqCst) && self.share.failure().is_none() {
             if let Some(Err(error)) = self.consumer.poll(POLL) {
                 self.note(&error);
             }
             self.take_up();
+            self.look_for(&mut unheld);
         }
         self.consumer.context().is_closing.store(true, Ordering::SeqCst);
         self.take_up();
@@ -211,6 +221,16 @@ impl Server {
         let committing = self.share.committing.lock().unwrap_or_else(PoisonError::into_inner);
         self.share.state().clear();
         drop(committing);
+    }
+
+    /// Looks from time to time for partitions that nobody in the group holds.
+    fn look_for(&self, unheld: &mut Unheld) {
+        let context = self.consumer.context();
+        let is_own = |place: &Place| self.share.state().holds(place);
+        let looked = unheld.serve(&self.consumer, (&context.topics, &self.selection), &self.visitor, is_own);
+        if let Err(error) = looked {
+            debug!(group = context.group.name(), %error, "could not look for partitions that nobody holds");
+        }
     }
 
     fn note(&self, error: &KafkaError) {
@@ -259,6 +279,10 @@ impl Server {
             self.share.add(place.clone(), queue, committed.get(place).unwrap_or(Offset(0)));
         }
         self.consumer.incremental_assign(&list).or_kafka("take up partitions")?;
+        let group = self.consumer.context().group.name();
+        for place in places {
+            debug!(group, %place, committed = ?committed.get(place), "a partition was taken up");
+        }
         let mut state = self.share.state();
         state.committed.merge(&committed);
         state.has_joined = true;

@@ -137,6 +137,20 @@ impl Members {
         .await
     }
 
+    /// Waits for commits that are under way; those that come later know what was said before.
+    pub(super) async fn settle_commits(self: &Arc<Self>) -> Result<()> {
+        let members = Arc::clone(self);
+        blocking(move || {
+            let shares: Vec<_> =
+                members.running().iter().map(|running| Arc::clone(&running.membership.share)).collect();
+            for share in shares {
+                drop(share.committing.lock().unwrap_or_else(PoisonError::into_inner));
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until no member holds a partition of a topic that was deleted, so that what was read
     /// ahead of it is not taken for the records of one made again.
     pub(super) async fn let_go_of(self: &Arc<Self>, topic: &Topic) -> Result<()> {

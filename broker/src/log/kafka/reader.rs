@@ -87,7 +87,7 @@ impl KafkaReader {
     /// Takes over what changed in the share since the last look.
     fn catch_up(&mut self) {
         let mut state = self.committer.membership.share.state();
-        for place in std::mem::take(&mut state.deleted) {
+        for place in std::mem::take(&mut state.gone) {
             self.committed.remove(&place);
         }
         self.committed.merge(&std::mem::take(&mut state.committed));
@@ -249,12 +249,14 @@ impl Committer {
         self.membership.consumer.upgrade().ok_or_else(|| fenced(closed()))
     }
 
-    /// What of `upto` is this reader's to commit. Of a topic that was deleted, and perhaps made
-    /// again, nothing is.
+    /// What of `upto` is this reader's to commit. Of a topic that is being deleted, or was and perhaps
+    /// was made again, nothing is: Kafka refuses a transaction that names it, after all its tries.
     fn progress(&self, upto: &Checkpoint) -> Result<Checkpoint> {
         let state = self.membership.share.state();
-        let (own, others): (Vec<_>, Vec<_>) = upto.iter().partition(|(place, _)| state.has_handed_out(place));
-        let strange = |place: &&Place| !state.holds(place) && !state.deleted.contains(place);
+        let is_own =
+            |place: &Place| state.has_handed_out(place) && !self.parts.topics.is_leaving(&place.topic);
+        let (own, others): (Vec<_>, Vec<_>) = upto.iter().partition(|(place, _)| is_own(place));
+        let strange = |place: &&Place| !state.holds(place) && !state.is_deleted(place);
         let others: Vec<Place> =
             others.into_iter().map(|(place, _)| place).filter(strange).cloned().collect();
         let own = own.into_iter().map(|(place, next)| (place.clone(), next)).collect();

@@ -42,8 +42,10 @@ pub(super) struct State {
     ready: Vec<Chunk>,
     /// What the group had committed in partitions since the reader last looked.
     pub(super) committed: Checkpoint,
-    /// Partitions whose topic was deleted since the reader last looked.
-    pub(super) deleted: BTreeSet<Place>,
+    /// Partitions whose topic was deleted, until they are assigned again.
+    deleted: BTreeSet<Place>,
+    /// Those of them that the reader has not heard of.
+    pub(super) gone: Vec<Place>,
     /// The group has told this member its share at least once.
     pub(super) has_joined: bool,
     failure: Option<Error>,
@@ -78,7 +80,9 @@ impl Share {
         let changed = Arc::clone(&self.changed);
         queue.set_nonempty_callback(move || changed.notify_one());
         let held = Held { queue, next, is_handed_out: false, is_at_end: false };
-        let before = self.state().held.insert(place, held);
+        let mut state = self.state();
+        state.deleted.remove(&place);
+        let before = state.held.insert(place, held);
         debug_assert!(before.is_none(), "a partition was assigned twice");
     }
 }
@@ -109,6 +113,17 @@ impl State {
             self.committed.remove(place);
         }
         handed_out
+    }
+
+    /// Says of a partition that was let go that its topic was deleted.
+    pub(super) fn note_deleted(&mut self, place: Place) {
+        self.gone.push(place.clone());
+        self.deleted.insert(place);
+    }
+
+    /// Whether a partition was let go because its topic was deleted.
+    pub(super) fn is_deleted(&self, place: &Place) -> bool {
+        self.deleted.contains(place)
     }
 
     /// Lets everything go; the queues must not outlive the consumer.

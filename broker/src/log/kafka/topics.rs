@@ -31,6 +31,8 @@ pub(super) struct Topics {
     client: Arc<BaseConsumer<Logging>>,
     /// The partitions of topics seen, so that an append need not ask.
     known: RwLock<HashMap<String, u32>>,
+    /// Those that are being deleted here.
+    leaving: RwLock<BTreeSet<String>>,
     replication_factor: i32,
     record_bytes_max: usize,
     timeout: Duration,
@@ -46,6 +48,7 @@ impl Topics {
             admin,
             client: Arc::new(client),
             known: RwLock::default(),
+            leaving: RwLock::default(),
             replication_factor: options.replication_factor,
             record_bytes_max: options.record_bytes_max,
             timeout: options.timeout,
@@ -88,6 +91,17 @@ impl Topics {
     /// Forgets what is known of a topic.
     pub(super) fn forget(&self, topic: &Topic) {
         self.known.write().unwrap_or_else(PoisonError::into_inner).remove(topic.name());
+    }
+
+    /// Says that a topic is being deleted, until the answer is dropped.
+    pub(super) fn leave(self: &Arc<Self>, topic: &Topic) -> Leaving {
+        self.leaving.write().unwrap_or_else(PoisonError::into_inner).insert(topic.name().to_owned());
+        Leaving { topics: Arc::clone(self), topic: topic.clone() }
+    }
+
+    /// Whether a topic is being deleted.
+    pub(super) fn is_leaving(&self, topic: &Topic) -> bool {
+        self.leaving.read().unwrap_or_else(PoisonError::into_inner).contains(topic.name())
     }
 
     /// `NotFound` unless the place exists; asks the cluster where that is not known.
@@ -227,6 +241,18 @@ impl Topics {
     pub(super) fn gone(&self, names: BTreeSet<String>) -> Result<BTreeSet<String>> {
         let all = self.refresh()?;
         Ok(names.into_iter().filter(|name| !all.contains_key(name)).collect())
+    }
+}
+
+/// See [`Topics::leave`].
+pub(super) struct Leaving {
+    topics: Arc<Topics>,
+    topic: Topic,
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.topics.leaving.write().unwrap_or_else(PoisonError::into_inner).remove(self.topic.name());
     }
 }
 

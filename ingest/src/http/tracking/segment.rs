@@ -10,11 +10,8 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use broker::access::{Caller, Denial, Peer};
 use broker::{Error, Permission, Principal, Result, Timestamp};
-use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -304,12 +301,7 @@ impl Tracking {
 
 /// The name of HTTP's basic credentials, which is where libraries put the write key.
 fn write_key(headers: &HeaderMap) -> Option<Vec<u8>> {
-    let header = headers.get(AUTHORIZATION)?.as_bytes().trim_ascii();
-    let (scheme, encoded) = header.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
-    }
-    let mut decoded = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let mut decoded = crate::auth::basic(headers)?;
     let end = decoded.iter().position(|c| *c == b':').unwrap_or(decoded.len());
     decoded.truncate(end);
     Some(decoded)
