@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use load::{Loaded, Overrides, load};
 pub(crate) use sections::{
-    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tracking,
+    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tables, Tracking,
 };
 pub(crate) use values::{Roles, Secret};
 
@@ -57,6 +57,8 @@ pub(crate) struct Config {
     pub(crate) archive: Archive,
     /// The index.
     pub(crate) index: Index,
+    /// Keyed tables.
+    pub(crate) tables: Tables,
     /// The collector of user events.
     pub(crate) tracking: Tracking,
 }
@@ -80,6 +82,7 @@ impl Default for Config {
             limits: Limits::default(),
             archive: Archive::default(),
             index: Index::default(),
+            tables: Tables::default(),
             tracking: Tracking::default(),
         }
     }

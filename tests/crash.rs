@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use common::{Launch, Server, unique, until};
+use common::{Launch, Server, pause, unique, until};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use reqwest::{Client, StatusCode};
@@ -103,6 +103,7 @@ async fn define(server: &Server, dataset: &str) {
     let definition = json!({
         "dataset": dataset, "version": "1", "partitions": 3, "key": "/customer",
         "transform": "if .bad == true { abort \"bad order\" }\n.seen = true",
+        "tables": [{ "name": dataset, "fields": ["producer", "n"], "ttl_seconds": 86_400 }],
     });
     let (status, answer) = server.post("/api/v1/streams", &definition).await;
     assert_eq!(status, StatusCode::CREATED, "{answer}");
@@ -232,7 +233,43 @@ async fn kill_often(launch: &Launch, dataset: &str) {
     let acked: usize = sent.iter().map(|sent| sent.acked.len()).sum();
     println!("{acked} records acked over {KILLS} kills");
     assert!(acked as u64 > u64::from(KILLS) * BATCH, "the load was real: {acked}");
-    account(&launch.start().await, dataset, &sent).await;
+    let mut server = launch.start().await;
+    account(&server, dataset, &sent).await;
+    check_table(&server, dataset).await;
+    server.kill();
+    std::fs::remove_dir_all(server.data().join("tables")).unwrap();
+    check_table(&launch.start().await, dataset).await;
+}
+
+/// The table has the last event of each customer, whatever was torn away, and also when it is made anew.
+async fn check_table(server: &Server, dataset: &str) {
+    let mut events = server.lines(&format!("{}/events/export", path(dataset))).await;
+    events.sort_by_key(|event| (event["partition"].as_u64(), event["offset"].as_u64()));
+    let expected: BTreeMap<String, Value> = events.iter().map(row_of).collect();
+    assert!(expected.len() > 6, "{expected:?}");
+    let found = until("the table is through", async || {
+        let table = server.get(&format!("/api/v1/tables/{dataset}?limit=1000")).await;
+        let rows = table["rows"].as_array().unwrap().iter();
+        let rows: BTreeMap<String, Value> =
+            rows.map(|row| (row["key"].as_str().unwrap().to_owned(), row["value"].clone())).collect();
+        let through = |events: &[Value]| {
+            events.iter().all(|event| {
+                let (partition, offset) = (&event["origin"]["partition"], &event["origin"]["offset"]);
+                let mut lanes = table["complete_through"].as_array().unwrap().iter();
+                lanes.any(|lane| lane["partition"] == *partition && lane["offset"].as_u64() > offset.as_u64())
+            })
+        };
+        pause().await;
+        through(&events).then_some(rows)
+    })
+    .await;
+    assert_eq!(found, expected);
+}
+
+fn row_of(event: &Value) -> (String, Value) {
+    let value = &event["value"];
+    let key = value["customer"].as_str().unwrap().to_owned();
+    (key, json!({ "producer": value["producer"], "n": value["n"] }))
 }
 
 /// Finds every record again, in the index, in the dead letters and in the objects.

@@ -67,6 +67,8 @@ impl Local {
             limits,
             zone: indexer::Zone::UTC,
             webhooks: Arc::new(broker::access::webhook::NoWebhooks),
+            tables_directory: self.folder.path().join("tables"),
+            node: "local".to_owned(),
         })
     }
 

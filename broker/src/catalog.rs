@@ -10,6 +10,7 @@ pub mod definition;
 mod fold;
 mod rows;
 mod spans;
+mod table;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +34,7 @@ pub use definition::{Definition, Draft, Edit, Retention, Sinks, Stream, Subscrib
 pub use fold::{Change, Changed, Streams};
 pub use rows::{Kept, Row, Rows, Shelf, Slots, Writes};
 pub use spans::{Failure, SinkKind, SinkState, Span, Spans, Stamp, Unsettled};
+pub use table::{TABLES_MAX, Table, TtlFrom};
 
 use fold::Recorded;
 
@@ -190,9 +192,27 @@ impl Catalog {
             Some(incoming) => incoming.definition.taken_over(draft, now),
             None => Definition::create(draft, before.as_deref().map(|stream| &stream.definition), now),
         };
-        let stream = self.define(checked(create).await?, by).await?;
+        let definition = checked(create).await?;
+        self.check_table_names(&name, &definition.tables)?;
+        let stream = self.define(definition, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)
+    }
+
+    /// A table is named alone where it is read. Of two streams that are given one name at the same moment
+    /// the one whose dataset and version come first has the table.
+    fn check_table_names(&self, stream: &StreamName, tables: &[Table]) -> Result<()> {
+        if tables.is_empty() {
+            return Ok(());
+        }
+        for other in self.list().iter().filter(|other| other.name() != stream) {
+            let has = |table: &&Table| other.definition.tables.iter().any(|known| known.name == table.name);
+            if let Some(table) = tables.iter().find(has) {
+                let message = format!("stream {} has the table {}", other.name(), table.name);
+                return Err(Error::new(Kind::Conflict, message).with_field("tables"));
+            }
+        }
+        Ok(())
     }
 
     /// Changes a stream. A new transform takes effect at a raw offset per partition that the router
@@ -204,6 +224,7 @@ impl Catalog {
         let switches = edit.sinks.as_ref().is_some_and(|sinks| *sinks != before.definition.sinks);
         let ends = if switches { self.processed_ends(&before).await? } else { Vec::new() };
         let definition = checked(move || before.edited(edit, (&ends, stamp))).await?;
+        self.check_table_names(name, &definition.tables)?;
         let stream = self.define(definition, by).await?;
         self.make_topics(&stream).await?;
         Ok(stream)

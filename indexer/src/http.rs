@@ -11,6 +11,7 @@ mod handover;
 mod json;
 mod statistics;
 mod subscription;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -32,6 +33,9 @@ pub(crate) fn router(indexer: Arc<Indexer>) -> Router {
         .route("/api/v1/streams/{dataset}/{version}/events/count", get(events::count))
         .route("/api/v1/streams/{dataset}/{version}/events/histogram", get(events::histogram))
         .route("/api/v1/streams/{dataset}/{version}/events/export", get(events::export))
+        .route("/api/v1/tables", get(tables::all))
+        .route("/api/v1/tables/{name}", get(tables::rows))
+        .route("/api/v1/tables/{name}/{key}", get(tables::row))
         .route("/streams/{dataset}/{version}/events", get(contract::events))
         .route("/streams/{dataset}/{version}/events/statistics", get(contract::statistics))
         .route("/elasticsearch-queries/{dataset}/events", get(statistics::events))

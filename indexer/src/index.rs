@@ -45,6 +45,7 @@ use upkeep::Grown;
 
 use crate::follow::Tails;
 use crate::grpc::EventsService;
+use crate::table::{TableLimits, TableParts, Tables};
 
 /// What the index is made of.
 pub struct Parts {
@@ -66,6 +67,10 @@ pub struct Parts {
     pub zone: Tz,
     /// Who knows the tokens of those who subscribe with one.
     pub webhooks: Arc<dyn Webhooks>,
+    /// Where tables lie.
+    pub tables_directory: PathBuf,
+    /// The name of this process, which no other on the same log has.
+    pub node: String,
 }
 
 /// How much the index takes, holds and answers.
@@ -109,6 +114,8 @@ pub struct Limits {
     pub split_grace: Duration,
     /// How often every stream's splits are looked after.
     pub upkeep_interval: Duration,
+    /// How much tables take.
+    pub tables: TableLimits,
 }
 
 impl Default for Limits {
@@ -131,6 +138,7 @@ impl Default for Limits {
             listing_age_max: Duration::from_secs(3),
             split_grace: Duration::from_secs(600),
             upkeep_interval: Duration::from_secs(300),
+            tables: TableLimits::default(),
         }
     }
 }
@@ -150,6 +158,7 @@ pub struct Indexer {
     pub(crate) subscribers_open: Arc<Semaphore>,
     pub(crate) webhooks: Arc<dyn Webhooks>,
     pub(crate) tails: Tails,
+    pub(crate) tables: Arc<Tables>,
     streams: Mutex<HashMap<StreamName, Arc<StreamIndex>>>,
     staged_bytes: Arc<AtomicUsize>,
     grown: Grown,
@@ -161,8 +170,18 @@ impl Indexer {
 
     /// Nothing is read before the first query or the first record.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits, zone, webhooks } = parts;
+        let Parts { log, catalog, clock, objects, cache_directory, shutdown, limits, zone, webhooks, .. } =
+            parts;
+        let tables = Tables::new(TableParts {
+            log: log.clone(),
+            catalog: catalog.clone(),
+            clock: clock.clone(),
+            directory: parts.tables_directory,
+            node: parts.node,
+            limits: limits.tables.clone(),
+        });
         Arc::new(Self {
+            tables,
             log,
             catalog,
             clock,
@@ -191,6 +210,11 @@ impl Indexer {
     /// The sink of the group [`broker::Group::INDEX`] over every processed topic. One at a time.
     pub fn sink(self: &Arc<Self>) -> Box<dyn Sink> {
         Box::new(sink::IndexSink::new(Arc::clone(self)))
+    }
+
+    /// Keeps the tables current, until `stop`.
+    pub async fn keep_tables(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        Arc::clone(&self.tables).run(stop).await
     }
 
     /// The query doors over HTTP. Who may call them is decided outside.

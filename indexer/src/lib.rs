@@ -11,6 +11,7 @@ mod query;
 mod split;
 pub mod store;
 mod switches;
+mod table;
 #[cfg(test)]
 mod testing;
 
@@ -18,3 +19,4 @@ pub use chrono_tz::Tz as Zone;
 pub use grpc::EventsService;
 pub use http::{Handover, openapi};
 pub use index::{Indexer, Limits, Parts};
+pub use table::TableLimits;

@@ -66,6 +66,8 @@ impl Bench {
             limits: limits.clone(),
             zone: chrono_tz::Tz::UTC,
             webhooks: Arc::new(NoWebhooks),
+            tables_directory: directory.path().join("tables"),
+            node: "test".to_owned(),
         };
         let indexer = Indexer::new(parts);
         Self { directory, log, catalog, clock, objects, shutdown, stream, indexer, limits }
@@ -94,6 +96,8 @@ impl Bench {
             limits,
             zone: chrono_tz::Tz::UTC,
             webhooks: Arc::new(NoWebhooks),
+            tables_directory: self.directory.path().join(format!("tables-{cache}")),
+            node: cache.to_owned(),
         })
     }
 

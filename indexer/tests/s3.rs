@@ -101,6 +101,8 @@ impl Fixture {
             clock: self.clock.clone(),
             objects: self.store.clone(),
             cache_directory: self.directory.path().join(cache),
+            tables_directory: self.directory.path().join("tables"),
+            node: "local".to_owned(),
             shutdown: CancellationToken::new(),
             limits,
             zone: headwater_indexer::Zone::UTC,

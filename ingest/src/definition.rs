@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use broker::catalog::{Retention, SinkKind, SinkState, Sinks, Stream};
+use broker::catalog::{Retention, SinkKind, SinkState, Sinks, Stream, Table};
 use broker::{Confidentiality, Error, Offset, Partition, Result, Stage, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,6 +31,9 @@ pub(crate) struct Shown<'s> {
     #[schema(value_type = BTreeMap<String, BTreeMap<String, u64>>)]
     transform_activations: BTreeMap<u32, BTreeMap<Partition, Offset>>,
     sinks: &'s Sinks,
+    #[serde(skip_serializing_if = "<[Table]>::is_empty")]
+    #[schema(required = false)]
+    tables: &'s [Table],
     /// `starting` and `stopping` until the sinks' workers have taken up, or let go of, every partition.
     #[schema(value_type = BTreeMap<String, SinkState>)]
     sink_states: BTreeMap<&'static str, SinkState>,
@@ -77,6 +80,7 @@ impl<'s> Shown<'s> {
             transform_version: transform.version,
             transform_activations: activations(stream),
             sinks: &definition.sinks,
+            tables: &definition.tables,
             sink_states: SinkKind::ALL.map(|kind| (kind.name(), stream.sink_state(kind))).into(),
             sink_failures: failures(stream),
             subscribable: definition.subscribable.enabled,

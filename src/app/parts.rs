@@ -80,10 +80,12 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         clock: clock.clone(),
         objects,
         cache_directory: config.data.join("cache"),
-        limits: index_limits(&config.index),
+        limits: index_limits(config),
         zone: config.index.zone()?,
         shutdown: stop.clone(),
         webhooks: credentials.clone(),
+        tables_directory: config.data.join("tables"),
+        node: node(config)?,
     });
     let ingest = Ingest::new(ingest::Parts {
         implicit_datasets: config.implicit_datasets,
@@ -115,6 +117,14 @@ async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log
     match config.log {
         LogKind::Sled => open_sled(&config.data, &config.sled, clock).await,
         LogKind::Kafka => open_kafka(&config.data, &config.kafka).await,
+    }
+}
+
+/// What this process is called in groups that it has alone.
+fn node(config: &Config) -> Result<String, Failure> {
+    match config.log {
+        LogKind::Sled => Ok("local".to_owned()),
+        LogKind::Kafka => member(&config.data),
     }
 }
 
@@ -200,12 +210,16 @@ fn archive_settings(settings: &config::Archive) -> ArchiveSettings {
     }
 }
 
-fn index_limits(settings: &config::Index) -> indexer::Limits {
+fn index_limits(config: &Config) -> indexer::Limits {
+    let settings = &config.index;
+    let query_wait_max = Duration::from_secs(settings.query_wait_seconds);
+    let cache_bytes = config.tables.cache_bytes.0;
     indexer::Limits {
+        tables: indexer::TableLimits { wait_max: query_wait_max, cache_bytes },
         split_events_max: whole(settings.split_events_max),
         split_age_max: Duration::from_secs(settings.split_age_seconds),
         segment_events_max: whole(settings.segment_events_max),
-        query_wait_max: Duration::from_secs(settings.query_wait_seconds),
+        query_wait_max,
         cache_bytes_max: settings.cache_bytes_max.0,
         exports_max: settings.exports_max as usize,
         followers_max: settings.followers_max as usize,

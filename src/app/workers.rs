@@ -28,6 +28,8 @@ pub(super) fn start(supervisor: &Supervisor, parts: &Parts, config: &Config) {
     if config.roles.has(Role::Query) {
         let indexer = parts.indexer.clone();
         supervisor.keep("tails", move |stop| indexer.clone().keep_tails(stop));
+        let indexer = parts.indexer.clone();
+        supervisor.keep("tables", move |stop| indexer.clone().keep_tables(stop));
     }
     if config.roles.has(Role::Sinks) {
         let archive = parts.archive.clone();

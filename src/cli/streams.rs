@@ -106,6 +106,9 @@ pub(crate) struct ChangeArgs {
     /// given]
     #[arg(long, value_name = "BOOL")]
     retention_index: Option<bool>,
+    /// All its keyed tables as a list in JSON, or @FILE [default: none]
+    #[arg(long, value_name = "JSON")]
+    tables: Option<String>,
     /// Whether events go to the archive [default: true]
     #[arg(long, value_name = "BOOL")]
     archive: Option<bool>,
@@ -211,7 +214,8 @@ impl ChangeArgs {
         insert(&mut body, "timestamp_format", self.timestamp_format.clone());
         insert(&mut body, "timestamp_required", self.timestamp_required);
         insert(&mut body, "key", self.key.clone());
-        insert(&mut body, "transform", self.transform.as_deref().map(program).transpose()?);
+        insert(&mut body, "transform", self.transform.as_deref().map(text_of).transpose()?);
+        insert(&mut body, "tables", self.tables.as_deref().map(tables).transpose()?);
         let age = self.retention_age.map(|age| json!(age.0.as_secs()));
         let bytes = self.retention_bytes.map(|bytes| json!(bytes.0));
         let of_index = self.retention_index.map(Value::from);
@@ -245,12 +249,17 @@ fn merge<const PARTS: usize>(
     body.insert(field.to_owned(), whole.into());
 }
 
-/// The program itself, or what a file holds.
-fn program(text: &str) -> Result<String, Failure> {
+/// The text itself, or what a file holds.
+fn text_of(text: &str) -> Result<String, Failure> {
     match text.strip_prefix('@') {
-        Some(path) => fs::read_to_string(path).or_fail(format!("read transform {path}")),
+        Some(path) => fs::read_to_string(path).or_fail(format!("read {path}")),
         None => Ok(text.to_owned()),
     }
+}
+
+fn tables(text: &str) -> Result<Value, Failure> {
+    let wrong = |error| Failure::new(Exit::Usage, format!("no JSON: {error}")).with_field("tables");
+    serde_json::from_str(&text_of(text)?).map_err(wrong)
 }
 
 fn confidentiality(text: &str) -> Result<Confidentiality, String> {

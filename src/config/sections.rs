@@ -227,6 +227,20 @@ pub(crate) struct Index {
     pub(crate) zone: String,
 }
 
+/// Keyed tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Tables {
+    /// Pages of tables kept in memory.
+    pub(crate) cache_bytes: Size,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        Self { cache_bytes: Size::mib(64) }
+    }
+}
+
 impl Index {
     /// Where days begin.
     pub(crate) fn zone(&self) -> Result<Zone, Failure> {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::spans::{Failure, Settled, SinkKind, SinkState, Spans, Stamp, Unsettled, View};
+use super::table::Table;
 use crate::error::{Error, Result};
 use crate::extract::Extractor;
 use crate::time::Timestamp;
@@ -51,6 +52,9 @@ pub struct Draft {
     /// Both on where it is not given.
     #[serde(default)]
     pub sinks: Sinks,
+    /// Its keyed tables; none where they are not given.
+    #[serde(default)]
+    pub tables: Vec<Table>,
     /// What the event stream API was told; true elsewhere.
     #[serde(skip)]
     pub create_raw: Option<bool>,
@@ -95,6 +99,8 @@ pub struct Edit {
     pub transform: Option<Option<String>>,
     /// Which sinks run.
     pub sinks: Option<Sinks>,
+    /// All its tables. One that is another than before is made anew from what the log holds.
+    pub tables: Option<Vec<Table>>,
     /// Whether the dataset's events are sent to its subscribers.
     pub subscribable: Option<bool>,
     /// Whether a sink that this switches on also takes what is in the log already, from where it ended
@@ -201,6 +207,9 @@ pub struct Definition {
     pub transforms: Vec<TransformVersion>,
     /// Which sinks are switched on.
     pub sinks: Sinks,
+    /// Its keyed tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<Table>,
     /// When they were.
     #[serde(default)]
     pub spans: Spans,
@@ -271,6 +280,7 @@ impl Definition {
             create_raw: draft.create_raw.unwrap_or(true),
             is_incoming: draft.is_incoming,
             sinks: draft.sinks,
+            tables: draft.tables,
             config_version,
             incarnation,
             created_at: now,
@@ -331,7 +341,7 @@ impl Definition {
             ));
         }
         transform::compile(program)?;
-        Ok(())
+        super::table::check(&self.tables)
     }
 
     /// The stream's name.
@@ -422,6 +432,7 @@ impl Stream {
         next.timestamp_required = edit.timestamp_required.unwrap_or(next.timestamp_required);
         next.timestamp_format = edit.timestamp_format.unwrap_or(next.timestamp_format);
         next.key = edit.key.unwrap_or(next.key);
+        next.tables = edit.tables.unwrap_or(next.tables);
         if let Some(program) = edit.transform
             && program != next.latest_transform().program
         {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use utoipa::openapi::OpenApi as Api;
 use utoipa::{OpenApi, ToSchema};
 
-use super::{contract, events, statistics, subscription};
+use super::{contract, events, statistics, subscription, tables};
 
 /// A refusal of the event stream API: a text, or what is wrong with which field.
 #[derive(Serialize, ToSchema)]
@@ -39,7 +39,10 @@ pub(super) struct Place {
     contract::events,
     contract::statistics,
     statistics::events,
-    subscription::subscribe
+    subscription::subscribe,
+    tables::all,
+    tables::rows,
+    tables::row
 ))]
 struct Documented;
 

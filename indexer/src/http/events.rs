@@ -251,7 +251,7 @@ fn limit(text: &str) -> Result<usize> {
 }
 
 /// The parameters of a request, all of them `known` and each named once.
-fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>> {
+pub(super) fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>> {
     let Parameters(pairs) = Parameters::<Vec<(String, String)>>::try_from_uri(uri)
         .map_err(|error| Error::invalid("query", error.body_text()))?;
     let mut parameters = BTreeMap::new();
@@ -268,12 +268,12 @@ fn parameters(uri: &Uri, known: &[&str]) -> Result<BTreeMap<String, String>> {
 }
 
 /// `bytes` is about what the parts take, of which an answer may have many.
-fn json(bytes: usize, body: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn json(bytes: usize, body: &impl Serialize) -> Result<Vec<u8>> {
     let mut written = Vec::with_capacity(bytes + REST_BYTES);
     serde_json::to_writer(&mut written, body).or_error(Kind::Internal, "encode the answer")?;
     Ok(written)
 }
 
-fn answer(media_type: &'static str, body: Body) -> Response {
+pub(super) fn answer(media_type: &'static str, body: Body) -> Response {
     ([(CONTENT_TYPE, HeaderValue::from_static(media_type))], body).into_response()
 }

@@ -2,6 +2,7 @@
 
 use axum::body::{Body, to_bytes};
 use broker::access::{ADMINISTRATOR, Caller, Denial, Grant, User};
+use broker::catalog::Edit;
 use broker::{Clock as _, Kind, Permission, Principal, Stage};
 use http::{Request, StatusCode};
 use proto::problem::Problem;
@@ -384,4 +385,116 @@ async fn the_older_surface_refuses_in_its_own_shapes() {
         let (status, body) = json_of(&bench, &format!("/streams/{path}/events")).await;
         assert_eq!((status, body), (StatusCode::NOT_FOUND, json!({"message": message})));
     }
+}
+
+/// A bench whose stream has the table `planes`, with a row for each of `keys`.
+async fn planes(keys: &[&str]) -> Bench {
+    let mut bench = Bench::new(Limits::default()).await;
+    let table = json!({"name": "planes", "fields": ["n"], "ttl_seconds": 3_600});
+    let tables = Some(vec![serde_json::from_value(table).unwrap()]);
+    let edit = Edit { tables, ..Edit::default() };
+    bench.stream = bench.catalog.change(bench.stream.name(), edit, ADMINISTRATOR).await.unwrap();
+    let records: Vec<_> = (0i64..)
+        .zip(keys)
+        .map(|(n, key)| bench.record(n, Some(key), &format!("{{\"n\":{n}.0,\"x\":1}}")))
+        .collect();
+    bench.append(Stage::Processed, 0, &records).await;
+    bench
+}
+
+/// Asks while the tables' workers run.
+async fn ask_tables<T>(bench: &Bench, ask: impl Future<Output = T>) -> T {
+    let stop = tokio_util::sync::CancellationToken::new();
+    let ask = async {
+        let asked = ask.await;
+        stop.cancel();
+        asked
+    };
+    let (kept, asked) = tokio::join!(bench.indexer.clone().keep_tables(stop.clone()), ask);
+    kept.unwrap();
+    asked
+}
+
+#[tokio::test]
+async fn a_row_is_answered_with_what_is_known_of_it() {
+    let bench = planes(&["a", "b/c", "b,c", "d"]).await;
+    ask_tables(&bench, async {
+        let (status, row) = json_of(&bench, "/api/v1/tables/planes/b%2Fc?min_position=0:3").await;
+        assert_eq!(status, StatusCode::OK, "{row}");
+        let (arrival, through) = ("2001-01-01T01:00:00Z", |offset| json!({"partition": 0, "offset": offset}));
+        let expected = json!({
+            "key": "b/c", "value": {"n": 1.0}, "updated_at": arrival, "timestamp": "2001-01-01T00:00:01Z",
+            "expires_at": "2001-01-01T02:00:00Z", "position": {"partition": 0, "offset": 1},
+            "complete_through": [through(4), {"partition": 1, "offset": 0}, {"partition": 2, "offset": 0}],
+        });
+        assert_eq!(row, expected);
+        let keys = async |query: &str| {
+            let (status, page) = json_of(&bench, &format!("/api/v1/tables/planes{query}")).await;
+            assert_eq!(status, StatusCode::OK, "{page}");
+            let rows = page["rows"].as_array().unwrap().iter();
+            let keys: Vec<String> = rows.map(|row| row["key"].as_str().unwrap().to_owned()).collect();
+            (keys.join(" "), page["cursor"].as_str().map(str::to_owned))
+        };
+        assert_eq!(keys("").await.0, "a b,c b/c d");
+        assert_eq!(keys("?keys=d,nobody,b%2Cc,a").await.0, "d b,c a");
+        assert_eq!(keys("?prefix=b").await, ("b,c b/c".to_owned(), None));
+        let (first, cursor) = keys("?prefix=b&limit=1").await;
+        assert_eq!(first, "b,c");
+        assert_eq!(keys(&format!("?prefix=b&limit=5&cursor={}", cursor.unwrap())).await.0, "b/c");
+        let (_, listed) = json_of(&bench, "/api/v1/tables").await;
+        assert_eq!(listed["tables"][0]["name"], "planes");
+        assert_eq!(listed["tables"][0]["dataset"], "flights");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_read_of_a_table_is_named() {
+    let bench = planes(&["a"]).await;
+    let ann = Principal::of(&User::new("ann", bench.clock.now()));
+    let status = async |uri: &str, caller: &Principal| {
+        let request = Request::get(uri).extension(caller.clone()).body(Body::empty()).unwrap();
+        let response = bench.indexer.router().oneshot(request).await.unwrap();
+        let problem = response.extensions().get::<Problem>().cloned();
+        (response.status().as_u16(), problem.and_then(|problem| problem.field))
+    };
+    ask_tables(&bench, async {
+        let root = Principal::administrator();
+        let (row, rows) = ("/api/v1/tables/planes/a", "/api/v1/tables/planes");
+        assert_eq!(status("/api/v1/tables/none/a", &root).await.0, 404);
+        assert_eq!(status("/api/v1/tables/planes/nobody?min_position=0:0", &root).await.0, 404);
+        let many = format!("{rows}?keys={}", vec!["k"; 101].join(","));
+        for (uri, field) in [
+            (format!("{row}?min_position=1"), "min_position"),
+            (format!("{row}?min_position=x:1"), "min_position"),
+            (format!("{row}?min_position=3:0"), "min_position"),
+            (format!("{row}?colour=red"), "colour"),
+            (format!("{rows}?limit=0"), "limit"),
+            (format!("{rows}?limit=1001"), "limit"),
+            (format!("{rows}?cursor=!"), "cursor"),
+            (format!("{rows}?keys=a&prefix=b"), "prefix"),
+            (many, "keys"),
+        ] {
+            assert_eq!(status(&uri, &root).await, (400, Some(field.to_owned())), "{uri}");
+        }
+        assert_eq!(status(row, &ann).await.0, 403);
+        bench.grant_ann(&[Permission::Read]).await;
+        assert_eq!(status(&format!("{row}?min_position=0:0"), &ann).await.0, 200);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_too_long_for_a_record_is_told() {
+    let mut bench = planes(&["a"]).await;
+    let limits = crate::TableLimits { wait_max: std::time::Duration::from_millis(60), ..Default::default() };
+    bench.indexer =
+        bench.another_on("brief", bench.objects.clone(), Limits { tables: limits, ..Limits::default() });
+    ask_tables(&bench, async {
+        let response = get(&bench.indexer, "/api/v1/tables/planes?min_position=2:9").await;
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let problem = response.extensions().get::<Problem>().unwrap();
+        assert_eq!(problem.field.as_deref(), Some("min_position"));
+    })
+    .await;
 }

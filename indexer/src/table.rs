@@ -1,0 +1,219 @@
+//! Keyed tables: the last row of each key of a stream, on this machine.
+//!
+//! A worker for each stream that has tables reads its processed topic from where its tables are, and each process
+//! has all partitions, so that a read asks nobody. What is on disk can be removed: it is made again from the log.
+
+mod read;
+mod row;
+mod rows;
+mod sink;
+mod store;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use broker::catalog::{Stream, Streams, Table};
+use broker::{
+    Catalog, Clock, Error, Group, Kind, Log, Result, ResultExt as _, Selection, Stage, StreamName, Worker,
+};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use sha1::{Digest as _, Sha1};
+use tokio_util::sync::CancellationToken;
+
+use self::rows::Rows;
+use self::sink::TableSink;
+use self::store::{Store, Tree};
+use crate::index::blocking;
+
+pub(crate) use self::read::{KEYS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Through};
+pub(crate) use self::row::Row;
+
+/// How much tables take and how long who reads them waits.
+#[derive(Clone, Debug)]
+pub struct TableLimits {
+    /// How long a read waits at most for a record to be in the table.
+    pub wait_max: Duration,
+    /// What the store keeps in memory, in bytes.
+    pub cache_bytes: u64,
+}
+
+impl Default for TableLimits {
+    fn default() -> Self {
+        Self { wait_max: Duration::from_secs(5), cache_bytes: 64 << 20 }
+    }
+}
+
+/// What tables are made of.
+pub(crate) struct TableParts {
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) directory: PathBuf,
+    /// The name of this process, which no other on the same log has.
+    pub(crate) node: String,
+    pub(crate) limits: TableLimits,
+}
+
+/// The tables of this process.
+pub(crate) struct Tables {
+    log: Arc<dyn Log>,
+    catalog: Arc<Catalog>,
+    clock: Arc<dyn Clock>,
+    node: String,
+    limits: TableLimits,
+    store: Arc<Store>,
+    named: Mutex<Named>,
+}
+
+/// The tables by their names, as of some state of the catalog.
+#[derive(Default)]
+struct Named {
+    streams: Option<Arc<Streams>>,
+    tables: HashMap<String, (Arc<Stream>, usize)>,
+}
+
+/// A table that can be read.
+pub(crate) struct OpenTable {
+    pub(crate) stream: Arc<Stream>,
+    tree: Arc<Tree>,
+}
+
+/// A life of a stream with its tables, for which there is a worker.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Share {
+    stream: StreamName,
+    ids: Vec<String>,
+}
+
+impl Tables {
+    pub(crate) fn new(parts: TableParts) -> Arc<Self> {
+        let TableParts { log, catalog, clock, directory, node, limits } = parts;
+        let store = Arc::new(Store::new(directory, limits.cache_bytes));
+        Arc::new(Self { log, catalog, clock, node, limits, store, named: Mutex::default() })
+    }
+
+    /// The stream that has a table of this name, and the table.
+    pub(crate) fn find(&self, name: &str) -> Result<(Arc<Stream>, Table)> {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let streams = self.catalog.all();
+        if !named.streams.as_ref().is_some_and(|known| Arc::ptr_eq(known, &streams)) {
+            named.tables.clear();
+            for stream in streams.iter().filter(|stream| !stream.definition.deleted) {
+                for (index, table) in stream.definition.tables.iter().enumerate() {
+                    // Of two that were made at once, the first.
+                    let of = named.tables.entry(table.name.clone());
+                    of.or_insert_with(|| (Arc::clone(stream), index));
+                }
+            }
+            named.streams = Some(streams);
+        }
+        let (stream, index) =
+            named.tables.get(name).ok_or_else(|| Error::not_found(format!("there is no table {name}")))?;
+        Ok((Arc::clone(stream), stream.definition.tables[*index].clone()))
+    }
+
+    /// Opens a table for reading.
+    pub(crate) async fn open(&self, stream: Arc<Stream>, table: Table) -> Result<OpenTable> {
+        let id = id(&stream, &table)?;
+        if let Some(tree) = self.store.opened_tree(&id) {
+            return Ok(OpenTable { stream, tree });
+        }
+        let store = Arc::clone(&self.store);
+        let tree = blocking(move || store.tree(&id, &table)).await?;
+        Ok(OpenTable { stream, tree })
+    }
+
+    /// Keeps all tables of the catalog current, until `stop`.
+    pub(crate) async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
+        let mut changes = self.catalog.watch();
+        let mut running: BTreeMap<Share, CancellationToken> = BTreeMap::new();
+        let mut workers: FuturesUnordered<BoxFuture<'_, (Share, Result<()>)>> = FuturesUnordered::new();
+        let ended = loop {
+            let wanted = wanted(&changes.borrow_and_update().clone())?;
+            for (_, token) in running.iter().filter(|(share, _)| !wanted.contains_key(share)) {
+                token.cancel();
+            }
+            // Where tables change, those before are let go of first: both would be one group.
+            let is_free = |share: &Share| !running.keys().any(|other| other.stream == share.stream);
+            let free: Vec<_> = wanted.iter().filter(|(share, _)| is_free(share)).collect();
+            for (share, stream) in free {
+                let token = stop.child_token();
+                running.insert(share.clone(), token.clone());
+                let (share, stream) = (share.clone(), Arc::clone(stream));
+                workers.push(Box::pin(async { (share, self.work(stream, token).await) }));
+            }
+            if running.keys().all(|share| wanted.contains_key(share)) {
+                let kept: BTreeSet<String> = wanted.into_keys().flat_map(|share| share.ids).collect();
+                let store = Arc::clone(&self.store);
+                blocking(move || store.keep(|id| kept.contains(id))).await?;
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Ok(()),
+                Some((share, worked)) = workers.next() => {
+                    running.remove(&share);
+                    if worked.is_err() {
+                        break worked;
+                    }
+                }
+                changed = changes.changed() => changed.or_error(Kind::Internal, "follow the catalog")?,
+            }
+        };
+        running.values().for_each(CancellationToken::cancel);
+        while let Some((_, worked)) = workers.next().await {
+            worked?;
+        }
+        let store = Arc::clone(&self.store);
+        blocking(move || store.flush()).await?;
+        ended
+    }
+
+    async fn work(&self, stream: Arc<Stream>, stop: CancellationToken) -> Result<()> {
+        let (store, opening) = (Arc::clone(&self.store), Arc::clone(&stream));
+        let tables = blocking(move || {
+            let open = |table: &Table| Ok((Rows::new(table)?, store.tree(&id(&opening, table)?, table)?));
+            opening.definition.tables.iter().map(open).collect::<Result<Vec<_>>>()
+        })
+        .await?;
+        let topic = stream.topic(Stage::Processed);
+        let digest = digest(topic.name().as_bytes());
+        let group = Group::new(format!("tables.{}.{digest}", self.node));
+        let sink = Box::new(TableSink::new(stream, tables, Arc::clone(&self.clock)));
+        let share = (Selection::Topic(topic), group);
+        let worker = Worker::open(&*self.log, share, sink, Arc::clone(&self.clock)).await?;
+        worker.run(stop).await
+    }
+}
+
+/// Every life of a stream that has tables.
+fn wanted(streams: &Streams) -> Result<BTreeMap<Share, Arc<Stream>>> {
+    let mut wanted = BTreeMap::new();
+    for stream in streams.iter().filter(|stream| !stream.definition.deleted) {
+        let ids = stream.definition.tables.iter().map(|table| id(stream, table));
+        let ids = ids.collect::<Result<Vec<_>>>()?;
+        if !ids.is_empty() {
+            wanted.insert(Share { stream: stream.name().clone(), ids }, Arc::clone(stream));
+        }
+    }
+    Ok(wanted)
+}
+
+/// The name of a table's tree: another one where the stream lives again, or the table is defined otherwise.
+fn id(stream: &Stream, table: &Table) -> Result<String> {
+    let definition = serde_json::to_vec(table).or_error(Kind::Internal, "name a table")?;
+    let digest = digest(&definition);
+    Ok(format!("{}.{}.{}.{digest}", stream.name(), stream.definition.incarnation, table.name))
+}
+
+/// The beginning of a digest, in hexadecimal digits.
+fn digest(bytes: &[u8]) -> String {
+    let digest = Sha1::digest(bytes);
+    let first: [u8; 8] = std::array::from_fn(|index| digest[index]);
+    format!("{:016x}", u64::from_be_bytes(first))
+}

@@ -1,0 +1,276 @@
+//! Tables on a real log.
+
+use std::future::Future;
+
+use broker::catalog::{Edit, TtlFrom};
+use broker::{Offset, Record};
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+use crate::Limits;
+use crate::testing::Bench;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn table(name: &str) -> Table {
+    let (key, fields, transform, ttl_seconds) = Default::default();
+    Table { name: name.to_owned(), key, fields, transform, ttl_seconds, ttl_from: TtlFrom::Arrival }
+}
+
+async fn bench(tables: Vec<Table>) -> Bench {
+    let mut bench = Bench::new(Limits::default()).await;
+    let edit = Edit { tables: Some(tables), ..Edit::default() };
+    bench.stream = bench.catalog.change(bench.stream.name(), edit, "root").await.unwrap();
+    bench
+}
+
+/// Runs the workers of tables beside `body`.
+async fn running<T>(tables: &Arc<Tables>, body: impl Future<Output = T>) -> T {
+    let stop = CancellationToken::new();
+    let body = async {
+        let out = body.await;
+        stop.cancel();
+        out
+    };
+    let (ran, out) = tokio::join!(Arc::clone(tables).run(stop.clone()), body);
+    ran.unwrap();
+    out
+}
+
+/// Waits until a table is through everything that was processed.
+async fn through(bench: &Bench, tables: &Arc<Tables>, name: &str) -> OpenTable {
+    let (stream, table) = tables.find(name).unwrap();
+    let table = tables.open(stream, table).await.unwrap();
+    for partition in 0..3 {
+        let place = bench.place(Stage::Processed, partition);
+        let end = bench.log.bounds(&place).await.unwrap().end;
+        let mut changes = table.tree.watch();
+        while table.tree.lane(partition).next < end {
+            changes.changed().await.unwrap();
+        }
+    }
+    table
+}
+
+fn value(tables: &Tables, table: &OpenTable, key: &str) -> Option<String> {
+    let row = tables.get(table, key.as_bytes()).unwrap()?;
+    Some(String::from_utf8(row.value.unwrap().into()).unwrap())
+}
+
+#[tokio::test]
+async fn the_last_record_of_a_key_is_its_row() {
+    let keyed =
+        Table { key: Some("/id".to_owned()), fields: Some(vec!["b".into(), "a".into()]), ..table("kept") };
+    let made =
+        Table { transform: Some(".n = .a; if .gone == true { null } else { . }".into()), ..table("made") };
+    let bench = bench(vec![table("whole"), keyed, made]).await;
+    let tables = &bench.indexer.tables;
+    let records = [
+        (Some("x"), r#"{"id":"one","a":1}"#),
+        (Some("y"), r#"{"id":"two","a":2,"b":[1.50]}"#),
+        (Some("x"), r#"{"id":"one","a":3}"#),
+        (None, r#"{"id":"three","\u0061":4}"#),
+        (Some("y"), r#"{"id":"two","gone":true}"#),
+        (Some("z"), "null"),
+    ];
+    let records: Vec<Record> =
+        (0..).zip(records).map(|(at, (key, value))| bench.record(at, key, value)).collect();
+    bench.append(Stage::Processed, 0, &records).await;
+    running(tables, async {
+        let whole = through(&bench, tables, "whole").await;
+        assert_eq!(value(tables, &whole, "x").unwrap(), r#"{"id":"one","a":3}"#);
+        assert_eq!(value(tables, &whole, "z"), None);
+        let row = tables.get(&whole, b"x").unwrap().unwrap();
+        assert_eq!((row.partition(), row.offset(), row.expires), (0, Offset(2), None));
+        let through_to: Vec<u64> = whole.complete_through().iter().map(|through| through.offset).collect();
+        assert_eq!(through_to, [6, 0, 0]);
+        let kept = through(&bench, tables, "kept").await;
+        assert_eq!(value(tables, &kept, "two").unwrap(), "{}");
+        assert_eq!(value(tables, &kept, "three").unwrap(), r#"{"a":4}"#);
+        assert_eq!(value(tables, &kept, "x"), None);
+        let made = through(&bench, tables, "made").await;
+        assert_eq!(value(tables, &made, "x").unwrap(), r#"{"a":3,"id":"one","n":3}"#);
+        assert_eq!(value(tables, &made, "y"), None);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_ended_is_not_found_and_is_taken_away() {
+    let brief = Table { ttl_seconds: Some(60), ..table("brief") };
+    let bench = bench(vec![brief]).await;
+    let tables = &bench.indexer.tables;
+    running(tables, async {
+        for at in 0..3 {
+            bench.append(Stage::Processed, 0, &[bench.record(at, Some("bus"), r#"{"n":1}"#)]).await;
+            bench.append(Stage::Processed, 1, &[bench.record(at, Some(&format!("bus {at}")), "{}")]).await;
+            bench.clock.advance(20 * SECOND);
+        }
+        // It was written last 20 s ago.
+        let brief = through(&bench, tables, "brief").await;
+        assert!(value(tables, &brief, "bus").is_some());
+        assert_eq!(value(tables, &brief, "bus 0"), None);
+        let listed = tables.list(&brief, (b"bus".to_vec(), None), 10).await.unwrap();
+        assert_eq!(listed.rows.len(), 3);
+        bench.clock.advance(40 * SECOND);
+        assert_eq!(value(tables, &brief, "bus"), None);
+        assert!(tables.list(&brief, (Vec::new(), None), 10).await.unwrap().rows.is_empty());
+        while brief.tree.entries() > 2 {
+            bench.clock.advance(SECOND);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bench.append(Stage::Processed, 0, &[bench.record(9, Some("bus"), r#"{"n":2}"#)]).await;
+        let brief = through(&bench, tables, "brief").await;
+        assert_eq!(value(tables, &brief, "bus").unwrap(), r#"{"n":2}"#);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn long_rows_are_whole_and_leave_nothing() {
+    let bench = bench(vec![table("long")]).await;
+    let tables = &bench.indexer.tables;
+    let of = |bytes: usize| format!(r#"{{"text":"{}"}}"#, "x".repeat(bytes));
+    running(tables, async {
+        for (at, bytes) in (0..).zip([10, 4 << 10, 300 << 10, 5 << 10, 20 << 10, 401 << 10, 1]) {
+            let text = of(bytes);
+            bench.append(Stage::Processed, 2, &[bench.record(at, Some("k"), &text)]).await;
+            let long = through(&bench, tables, "long").await;
+            let expected = if bytes > row::ROW_BYTES_MAX { of(20 << 10) } else { text };
+            assert!(value(tables, &long, "k").unwrap() == expected, "{bytes}");
+        }
+        // The row, and how far the log is.
+        assert_eq!(through(&bench, tables, "long").await.tree.entries(), 2);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_table_that_is_defined_later_has_what_came_before() {
+    let bench = bench(vec![table("first")]).await;
+    let tables = &bench.indexer.tables;
+    bench.append(Stage::Processed, 1, &[bench.record(0, Some("k"), "{}")]).await;
+    running(tables, async {
+        through(&bench, tables, "first").await;
+        let second = Table { transform: Some(".a = 1; .".into()), ..table("second") };
+        let edit = Edit { tables: Some(vec![second.clone()]), ..Edit::default() };
+        bench.catalog.change(bench.stream.name(), edit, "root").await.unwrap();
+        assert_eq!(tables.find("first").unwrap_err().kind(), Kind::NotFound);
+        let open = through(&bench, tables, "second").await;
+        assert_eq!(value(tables, &open, "k").unwrap(), r#"{"a":1}"#);
+        // One that is defined otherwise begins anew.
+        let edit = Edit { tables: Some(vec![Table { ttl_seconds: Some(60), ..second }]), ..Edit::default() };
+        bench.catalog.change(bench.stream.name(), edit, "root").await.unwrap();
+        let open = through(&bench, tables, "second").await;
+        assert!(tables.get(&open, b"k").unwrap().unwrap().expires.is_some());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pages_of_rows_follow_one_another() {
+    let bench = bench(vec![table("rows")]).await;
+    let tables = &bench.indexer.tables;
+    let keys: Vec<String> =
+        (0..25).map(|n| format!("{}/{n:02}", if n % 5 == 0 { "b" } else { "a" })).collect();
+    for (at, key) in (0..).zip(&keys) {
+        bench.append(Stage::Processed, at as u32 % 3, &[bench.record(at, Some(key), "{}")]).await;
+    }
+    running(tables, async {
+        let open = through(&bench, tables, "rows").await;
+        for (prefix, limit) in [("", 1), ("", 7), ("a/", 3), ("b", 5), ("a/1", 100), ("c", 1)] {
+            let mut expected: Vec<&String> = keys.iter().filter(|key| key.starts_with(prefix)).collect();
+            expected.sort();
+            let (mut found, mut after) = (Vec::new(), None);
+            loop {
+                let listed = tables.list(&open, (prefix.into(), after), limit).await.unwrap();
+                assert!(listed.rows.len() <= limit);
+                found.extend(listed.rows.into_iter().map(|(key, _)| String::from_utf8(key).unwrap()));
+                after = listed.after;
+                if after.is_none() {
+                    break;
+                }
+            }
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{prefix:?} by {limit}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_waits_for_a_record_finds_it() {
+    let bench = bench(vec![table("rows")]).await;
+    let tables = &bench.indexer.tables;
+    running(tables, async {
+        let (stream, table) = tables.find("rows").unwrap();
+        let open = tables.open(stream, table).await.unwrap();
+        let appended = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            bench.append(Stage::Processed, 1, &[bench.record(7, Some("k"), "{}")]).await
+        };
+        let waited = tables.wait(&open, (broker::Partition(1), Offset(7)));
+        let (_, waited) = tokio::join!(appended, waited);
+        waited.unwrap();
+        assert!(value(tables, &open, "k").is_some());
+        let refused = tables.wait(&open, (broker::Partition(3), Offset(0))).await.unwrap_err();
+        assert_eq!((refused.kind(), refused.field()), (Kind::Invalid, Some("min_position")));
+    })
+    .await;
+}
+
+/// Whatever is written, in whatever order workers are torn away, the store removed and tables read anew: the rows
+/// are those of the log.
+#[tokio::test]
+async fn tables_are_what_the_log_says() {
+    for seed in 0..8 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let bench = bench(vec![Table { key: Some("/k".to_owned()), ..table("rows") }]).await;
+        let mut written: Vec<(i64, u32, Offset, String, String)> = Vec::new();
+        let mut clocks = [0i64; 3];
+        for round in 0..6 {
+            let cache = if random.random_ratio(1, 3) { format!("new-{round}") } else { "kept".to_owned() };
+            let indexer = bench.another(&cache);
+            let tables = &indexer.tables;
+            running(tables, async {
+                for _ in 0..random.random_range(0..40) {
+                    let (partition, key) =
+                        (random.random_range(0..3), format!("k{}", random.random_range(0..12)));
+                    bench.clock.advance(Duration::from_millis(random.random_range(0..3)));
+                    let pad = "x".repeat(if random.random_ratio(1, 10) { 9_000 } else { 5 });
+                    let value = format!(r#"{{"k":"{key}","n":{},"pad":"{pad}"}}"#, written.len());
+                    let record = bench.record(written.len() as i64, None, &value);
+                    let clock = &mut clocks[partition as usize];
+                    *clock = (*clock).max(record.arrival.micros());
+                    let clock = *clock;
+                    let offset = bench.append(Stage::Processed, partition, &[record]).await;
+                    written.push((clock, partition, offset, key, value));
+                    if random.random_ratio(1, 4) {
+                        tokio::time::sleep(Duration::from_millis(random.random_range(0..4))).await;
+                    }
+                }
+                if random.random() {
+                    through(&bench, tables, "rows").await;
+                }
+            })
+            .await;
+        }
+        written.sort();
+        let model: BTreeMap<&str, &str> =
+            written.iter().map(|(_, _, _, key, value)| (&**key, &**value)).collect();
+        for cache in ["kept", "last"] {
+            let indexer = bench.another(cache);
+            let tables = &indexer.tables;
+            let rows = running(tables, async {
+                let open = through(&bench, tables, "rows").await;
+                tables.list(&open, (Vec::new(), None), 1_000).await.unwrap().rows
+            })
+            .await;
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+            let rows: BTreeMap<String, String> =
+                rows.into_iter().map(|(key, row)| (text(key), text(row.value.unwrap().into()))).collect();
+            let rows: BTreeMap<&str, &str> = rows.iter().map(|(key, row)| (&**key, &**row)).collect();
+            assert_eq!(rows, model, "seed {seed}, {cache}");
+        }
+    }
+}
