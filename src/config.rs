@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use load::{Loaded, Overrides, load};
 pub(crate) use sections::{
-    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tables, Tracking,
+    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tables, Tracking, Vehicles,
 };
 pub(crate) use values::{Roles, Secret};
 
@@ -61,6 +61,8 @@ pub(crate) struct Config {
     pub(crate) tables: Tables,
     /// The collector of user events.
     pub(crate) tracking: Tracking,
+    /// Positions of vehicles.
+    pub(crate) vehicles: Vehicles,
 }
 
 impl Default for Config {
@@ -84,6 +86,7 @@ impl Default for Config {
             index: Index::default(),
             tables: Tables::default(),
             tracking: Tracking::default(),
+            vehicles: Vehicles::default(),
         }
     }
 }
@@ -132,7 +135,7 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Refuses what is well formed but cannot be served, naming the key.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let surfaces = [("tracking", self.tracking.served())];
+        let surfaces = [("tracking", self.tracking.served()), ("vehicles", self.vehicles.served())];
         self.check_addresses(surfaces.into_iter().filter_map(|(name, served)| Some((name, served?))))?;
         if self.token.as_ref().is_some_and(|token| !token::is_usable(token)) {
             return Err(wrong("token", "a token has one or more printable characters, without spaces"));

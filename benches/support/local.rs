@@ -69,6 +69,7 @@ impl Local {
             webhooks: Arc::new(broker::access::webhook::NoWebhooks),
             tables_directory: self.folder.path().join("tables"),
             node: "local".to_owned(),
+            profiles: true,
         })
     }
 

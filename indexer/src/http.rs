@@ -9,6 +9,8 @@ mod contract;
 mod events;
 mod handover;
 mod json;
+mod positions;
+mod profiles;
 mod statistics;
 mod subscription;
 mod tables;
@@ -25,6 +27,8 @@ use proto::problem::Problem;
 
 pub use self::api::openapi;
 pub use self::handover::Handover;
+pub use self::positions::Positions;
+pub use self::profiles::Profiles;
 use crate::index::Indexer;
 
 pub(crate) fn router(indexer: Arc<Indexer>) -> Router {

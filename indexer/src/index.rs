@@ -71,6 +71,8 @@ pub struct Parts {
     pub tables_directory: PathBuf,
     /// The name of this process, which no other on the same log has.
     pub node: String,
+    /// Whether profiles of users are kept.
+    pub profiles: bool,
 }
 
 /// How much the index takes, holds and answers.
@@ -178,6 +180,7 @@ impl Indexer {
             clock: clock.clone(),
             directory: parts.tables_directory,
             node: parts.node,
+            profiles: parts.profiles,
             limits: limits.tables.clone(),
         });
         Arc::new(Self {

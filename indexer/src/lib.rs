@@ -17,6 +17,6 @@ mod testing;
 
 pub use chrono_tz::Tz as Zone;
 pub use grpc::EventsService;
-pub use http::{Handover, openapi};
+pub use http::{Handover, Positions, Profiles, openapi};
 pub use index::{Indexer, Limits, Parts};
 pub use table::TableLimits;

@@ -3,6 +3,7 @@
 //! A worker for each stream that has tables reads its processed topic from where its tables are, and each process
 //! has all partitions, so that a read asks nobody. What is on disk can be removed: it is made again from the log.
 
+mod people;
 mod read;
 mod row;
 mod rows;
@@ -26,13 +27,22 @@ use futures::stream::FuturesUnordered;
 use sha1::{Digest as _, Sha1};
 use tokio_util::sync::CancellationToken;
 
-use self::rows::Rows;
+use self::people::People;
+use self::rows::{Rows, Spec};
 use self::sink::TableSink;
 use self::store::{Store, Tree};
 use crate::index::blocking;
 
+pub(crate) use self::people::Profile;
 pub(crate) use self::read::{KEYS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Through};
 pub(crate) use self::row::Row;
+
+/// The dataset of who became whom.
+const ALIASES: &str = "link_users";
+/// The dataset of what is told of users.
+const PROFILES: &str = "user_profiles";
+/// The version of both streams.
+const PEOPLE_VERSION: &str = "1";
 
 /// How much tables take and how long who reads them waits.
 #[derive(Clone, Debug)]
@@ -57,6 +67,8 @@ pub(crate) struct TableParts {
     pub(crate) directory: PathBuf,
     /// The name of this process, which no other on the same log has.
     pub(crate) node: String,
+    /// Whether profiles of users are kept.
+    pub(crate) profiles: bool,
     pub(crate) limits: TableLimits,
 }
 
@@ -66,6 +78,7 @@ pub(crate) struct Tables {
     catalog: Arc<Catalog>,
     clock: Arc<dyn Clock>,
     node: String,
+    profiles: bool,
     limits: TableLimits,
     store: Arc<Store>,
     named: Mutex<Named>,
@@ -93,9 +106,9 @@ struct Share {
 
 impl Tables {
     pub(crate) fn new(parts: TableParts) -> Arc<Self> {
-        let TableParts { log, catalog, clock, directory, node, limits } = parts;
+        let TableParts { log, catalog, clock, directory, node, profiles, limits } = parts;
         let store = Arc::new(Store::new(directory, limits.cache_bytes));
-        Arc::new(Self { log, catalog, clock, node, limits, store, named: Mutex::default() })
+        Arc::new(Self { log, catalog, clock, node, profiles, limits, store, named: Mutex::default() })
     }
 
     /// The stream that has a table of this name, and the table.
@@ -120,13 +133,58 @@ impl Tables {
 
     /// Opens a table for reading.
     pub(crate) async fn open(&self, stream: Arc<Stream>, table: Table) -> Result<OpenTable> {
-        let id = id(&stream, &table)?;
+        self.open_spec(stream, Spec::Defined(table)).await
+    }
+
+    async fn open_spec(&self, stream: Arc<Stream>, spec: Spec) -> Result<OpenTable> {
+        let id = id(&stream, &spec)?;
         if let Some(tree) = self.store.opened_tree(&id) {
             return Ok(OpenTable { stream, tree });
         }
         let store = Arc::clone(&self.store);
-        let tree = blocking(move || store.tree(&id, &table)).await?;
+        let tree = blocking(move || store.tree(&id, spec.ttl())).await?;
         Ok(OpenTable { stream, tree })
+    }
+
+    /// What is known of a user, with how far the streams of aliases and of profiles are in it.
+    pub(crate) async fn profile(&self, user: &str) -> Result<(Option<Profile>, [Vec<Through>; 2])> {
+        if !self.profiles {
+            return Err(Error::not_found("no profiles are kept"));
+        }
+        let stream = |dataset| self.catalog.get(&StreamName::new(dataset, PEOPLE_VERSION)?);
+        let aliases = self.open_spec(stream(ALIASES)?, Spec::Aliases).await?;
+        let attributes = self.open_spec(stream(PROFILES)?, Spec::Attributes).await?;
+        let through = [aliases.complete_through(), attributes.complete_through()];
+        let (user, now) = (user.to_owned(), self.clock.now());
+        let profile = blocking(move || {
+            People { aliases: &aliases.tree, attributes: &attributes.tree, now }.profile(&user)
+        });
+        Ok((profile.await?, through))
+    }
+
+    /// What is to be made of a stream.
+    fn specs(&self, stream: &Stream) -> Vec<Spec> {
+        let mut specs: Vec<Spec> = stream.definition.tables.iter().cloned().map(Spec::Defined).collect();
+        if self.profiles && stream.name().version() == PEOPLE_VERSION {
+            match stream.name().dataset() {
+                ALIASES => specs.push(Spec::Aliases),
+                PROFILES => specs.push(Spec::Attributes),
+                _ => {}
+            }
+        }
+        specs
+    }
+
+    /// Every life of a stream that has tables.
+    fn wanted(&self, streams: &Streams) -> Result<BTreeMap<Share, Arc<Stream>>> {
+        let mut wanted = BTreeMap::new();
+        for stream in streams.iter().filter(|stream| !stream.definition.deleted) {
+            let ids = self.specs(stream).iter().map(|spec| id(stream, spec)).collect::<Result<Vec<_>>>()?;
+            if !ids.is_empty() {
+                wanted.insert(Share { stream: stream.name().clone(), ids }, Arc::clone(stream));
+            }
+        }
+        Ok(wanted)
     }
 
     /// Keeps all tables of the catalog current, until `stop`.
@@ -135,7 +193,7 @@ impl Tables {
         let mut running: BTreeMap<Share, CancellationToken> = BTreeMap::new();
         let mut workers: FuturesUnordered<BoxFuture<'_, (Share, Result<()>)>> = FuturesUnordered::new();
         let ended = loop {
-            let wanted = wanted(&changes.borrow_and_update().clone())?;
+            let wanted = self.wanted(&changes.borrow_and_update().clone())?;
             for (_, token) in running.iter().filter(|(share, _)| !wanted.contains_key(share)) {
                 token.cancel();
             }
@@ -175,10 +233,13 @@ impl Tables {
     }
 
     async fn work(&self, stream: Arc<Stream>, stop: CancellationToken) -> Result<()> {
-        let (store, opening) = (Arc::clone(&self.store), Arc::clone(&stream));
+        let (store, opening, specs) = (Arc::clone(&self.store), Arc::clone(&stream), self.specs(&stream));
         let tables = blocking(move || {
-            let open = |table: &Table| Ok((Rows::new(table)?, store.tree(&id(&opening, table)?, table)?));
-            opening.definition.tables.iter().map(open).collect::<Result<Vec<_>>>()
+            let open = |spec: Spec| {
+                let tree = store.tree(&id(&opening, &spec)?, spec.ttl())?;
+                Ok((Rows::new(spec)?, tree))
+            };
+            specs.into_iter().map(open).collect::<Result<Vec<_>>>()
         })
         .await?;
         let topic = stream.topic(Stage::Processed);
@@ -191,24 +252,14 @@ impl Tables {
     }
 }
 
-/// Every life of a stream that has tables.
-fn wanted(streams: &Streams) -> Result<BTreeMap<Share, Arc<Stream>>> {
-    let mut wanted = BTreeMap::new();
-    for stream in streams.iter().filter(|stream| !stream.definition.deleted) {
-        let ids = stream.definition.tables.iter().map(|table| id(stream, table));
-        let ids = ids.collect::<Result<Vec<_>>>()?;
-        if !ids.is_empty() {
-            wanted.insert(Share { stream: stream.name().clone(), ids }, Arc::clone(stream));
-        }
-    }
-    Ok(wanted)
-}
-
 /// The name of a table's tree: another one where the stream lives again, or the table is defined otherwise.
-fn id(stream: &Stream, table: &Table) -> Result<String> {
-    let definition = serde_json::to_vec(table).or_error(Kind::Internal, "name a table")?;
-    let digest = digest(&definition);
-    Ok(format!("{}.{}.{}.{digest}", stream.name(), stream.definition.incarnation, table.name))
+fn id(stream: &Stream, spec: &Spec) -> Result<String> {
+    let digest = match spec {
+        Spec::Defined(table) => digest(&serde_json::to_vec(table).or_error(Kind::Internal, "name a table")?),
+        // The form of their rows.
+        Spec::Aliases | Spec::Attributes => "1".to_owned(),
+    };
+    Ok(format!("{}.{}.{}.{digest}", stream.name(), stream.definition.incarnation, spec.name()))
 }
 
 /// The beginning of a digest, in hexadecimal digits.

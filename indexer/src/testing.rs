@@ -68,6 +68,7 @@ impl Bench {
             webhooks: Arc::new(NoWebhooks),
             tables_directory: directory.path().join("tables"),
             node: "test".to_owned(),
+            profiles: true,
         };
         let indexer = Indexer::new(parts);
         Self { directory, log, catalog, clock, objects, shutdown, stream, indexer, limits }
@@ -98,6 +99,7 @@ impl Bench {
             webhooks: Arc::new(NoWebhooks),
             tables_directory: self.directory.path().join(format!("tables-{cache}")),
             node: cache.to_owned(),
+            profiles: true,
         })
     }
 

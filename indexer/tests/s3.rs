@@ -103,6 +103,7 @@ impl Fixture {
             cache_directory: self.directory.path().join(cache),
             tables_directory: self.directory.path().join("tables"),
             node: "local".to_owned(),
+            profiles: true,
             shutdown: CancellationToken::new(),
             limits,
             zone: headwater_indexer::Zone::UTC,

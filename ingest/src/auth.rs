@@ -85,7 +85,11 @@ impl Credentials {
     async fn identify(&self, headers: &HeaderMap, peer: Peer) -> Result<Principal, Denial> {
         let mut presented = headers.get_all(AUTHORIZATION).iter();
         let (Some(only), None) = (presented.next(), presented.next()) else { return Err(Denial::Missing) };
-        let token = bearer(only.as_bytes())?;
+        self.holder_of_token(bearer(only.as_bytes())?, peer).await
+    }
+
+    /// Whose token this is, presented as a bearer or as it is.
+    pub(crate) async fn holder_of_token(&self, token: &[u8], peer: Peer) -> Result<Principal, Denial> {
         let (now, from) = (self.clock.now(), Subject::Address(peer.0));
         let wait = self.attempts.wait(from, now);
         let is_looked_at = wait.is_none() || self.token.len() >= UNGUESSABLE_CHARACTERS;

@@ -19,6 +19,7 @@ mod streams;
 mod tests;
 mod token;
 mod tracking;
+mod vehicles;
 mod webhook_tokens;
 mod webhooks;
 
@@ -39,6 +40,7 @@ use serde::Serialize;
 
 pub use self::api::openapi;
 pub use self::tracking::Tracking;
+pub use self::vehicles::{VehicleSettings, Vehicles};
 pub use self::webhooks::shown_path;
 use crate::Ingest;
 

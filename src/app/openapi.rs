@@ -43,6 +43,11 @@ impl Modify for Credentials {
             .scheme(HttpAuthScheme::Basic)
             .description(Some("An API key as the name, which is a library's write key"))
             .build();
+        let raw_token = ApiKey::Header(ApiKeyValue::with_description(
+            "authorization",
+            "A token or an API key as it is, without a word before it",
+        ));
+        components.add_security_scheme("rawToken", SecurityScheme::ApiKey(raw_token));
         components.add_security_scheme("writeKey", SecurityScheme::Http(write_key));
         api.components = Some(components);
         api.security = Some(vec![SecurityRequirement::new(BEARER, Vec::<String>::new())]);

@@ -86,6 +86,7 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         webhooks: credentials.clone(),
         tables_directory: config.data.join("tables"),
         node: node(config)?,
+        profiles: config.tracking.enabled,
     });
     let ingest = Ingest::new(ingest::Parts {
         implicit_datasets: config.implicit_datasets,

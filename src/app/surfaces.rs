@@ -4,8 +4,9 @@
 use std::net::SocketAddr;
 
 use axum::Router;
+use indexer::{Positions, Profiles};
 use ingest::auth::{Guard, layer};
-use ingest::http::Tracking;
+use ingest::http::{Tracking, VehicleSettings, Vehicles};
 use tokio::net::TcpListener;
 use utoipa::openapi::OpenApi as Api;
 
@@ -29,17 +30,72 @@ pub(super) struct Surface {
 /// Those that are switched on, with what they need made.
 pub(super) async fn open(parts: &Parts, config: &Config) -> Result<Vec<Surface>, Failure> {
     let mut surfaces = Vec::new();
-    if let Some(served) = config.tracking.served().filter(|_| config.roles.has(Role::Ingest)) {
-        let address = served.listen.unwrap_or(config.listen);
-        if config.tracking.open && !address.ip().is_loopback() {
-            tracing::warn!(%address, "everybody who reaches this address may write to the tracking streams");
-        }
-        let tracking = Tracking::new(parts.ingest.clone(), config.tracking.open).await;
-        let tracking = tracking.or_fail("open the tracking surface")?;
-        let doors = (tracking.router(), &Tracking::PATHS[..], Tracking::openapi());
-        surfaces.push(Surface::new("tracking", doors, &served));
+    if let Some(served) = config.tracking.served() {
+        surfaces.extend(tracking(parts, config, &served).await?);
+    }
+    if let Some(served) = config.vehicles.served() {
+        surfaces.extend(vehicles(parts, config, &served).await?);
     }
     Ok(surfaces)
+}
+
+/// Says so where others may do something without a credential.
+fn tell_if_open(is_open: bool, (served, config): (&Served, &Config), what: &str) {
+    let address = served.listen.unwrap_or(config.listen);
+    if is_open && !address.ip().is_loopback() {
+        tracing::warn!(%address, "everybody who reaches this address may {what}");
+    }
+}
+
+/// The collector of user events, and what is known of users: the one takes events, the other answers queries.
+async fn tracking(parts: &Parts, config: &Config, served: &Served) -> Result<Option<Surface>, Failure> {
+    let (mut router, mut paths, mut api) = (Router::new(), Vec::new(), Api::default());
+    let settings = &config.tracking;
+    if config.roles.has(Role::Ingest) {
+        tell_if_open(settings.open, (served, config), "write to the tracking streams");
+        let door = Tracking::new(parts.ingest.clone(), settings.open).await;
+        router = router.merge(door.or_fail("open the tracking surface")?.router());
+        paths.extend(Tracking::PATHS);
+        api.merge(Tracking::openapi());
+    }
+    let is_read = config.roles.has(Role::Query);
+    if is_read {
+        router = router.merge(Profiles::router(&parts.indexer));
+        api.merge(Profiles::openapi());
+    }
+    let is_there = is_read || !paths.is_empty();
+    Ok(is_there.then(|| Surface::new("tracking", (router, &paths, api), served)))
+}
+
+/// Positions of vehicles: one door belongs to those who take events, the other to those who answer queries.
+async fn vehicles(parts: &Parts, config: &Config, served: &Served) -> Result<Option<Surface>, Failure> {
+    let settings = &config.vehicles;
+    let (mut router, mut paths, mut api) = (Router::new(), Vec::new(), Api::default());
+    if config.roles.has(Role::Ingest) {
+        let door = Vehicles::new(
+            parts.ingest.clone(),
+            VehicleSettings {
+                stream_name: settings.stream_name.clone(),
+                dataset: settings.dataset.clone(),
+                table: settings.dataset.clone(),
+                partitions: settings.partitions,
+                ttl_seconds: settings.ttl.0.as_secs(),
+                long_longitudes: settings.long_longitudes,
+            },
+        );
+        router = router.merge(door.await.or_fail("open the surface of vehicles")?.router());
+        paths.extend(Vehicles::PATHS);
+        api.merge(Vehicles::openapi());
+    }
+    if config.roles.has(Role::Query) {
+        tell_if_open(settings.open, (served, config), "read positions of vehicles");
+        let how = (settings.open, settings.envelope);
+        let door = Positions::new(parts.indexer.clone(), settings.dataset.clone(), how);
+        router = router.merge(door.router());
+        paths.extend(Positions::PATHS);
+        api.merge(Positions::openapi());
+    }
+    Ok((!paths.is_empty()).then(|| Surface::new("vehicles", (router, &paths, api), served)))
 }
 
 impl Surface {

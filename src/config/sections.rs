@@ -129,6 +129,56 @@ impl Tracking {
     }
 }
 
+/// Positions of vehicles.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Vehicles {
+    /// Whether they are taken and told.
+    pub(crate) enabled: bool,
+    /// What comes before their paths.
+    pub(crate) prefix: String,
+    /// An address of their own; the server's where it is not given.
+    pub(crate) listen: Option<SocketAddr>,
+    /// What clients call the stream.
+    pub(crate) stream_name: String,
+    /// The dataset of the stream, and the name of its table.
+    pub(crate) dataset: String,
+    /// The partitions of the stream, when it is made.
+    pub(crate) partitions: u32,
+    /// How long a position is known.
+    pub(crate) ttl: Span,
+    /// Whether longitudes from 100 degrees on are taken.
+    pub(crate) long_longitudes: bool,
+    /// Whether who presents nothing may read positions.
+    pub(crate) open: bool,
+    /// Whether positions are answered within an envelope that holds the status.
+    pub(crate) envelope: bool,
+}
+
+impl Default for Vehicles {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            prefix: String::new(),
+            listen: None,
+            stream_name: "GpsCoordinatesStream".to_owned(),
+            dataset: "gps_coordinates".to_owned(),
+            partitions: 1,
+            ttl: Span(Duration::from_secs(3_600)),
+            long_longitudes: false,
+            open: false,
+            envelope: false,
+        }
+    }
+}
+
+impl Vehicles {
+    /// Where they are served, if they are.
+    pub(crate) fn served(&self) -> Option<Served> {
+        self.enabled.then(|| Served { prefix: self.prefix.clone(), listen: self.listen })
+    }
+}
+
 /// What is taken at the door, at most.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]

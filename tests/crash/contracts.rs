@@ -11,6 +11,8 @@ mod metadata;
 mod subscription;
 #[path = "contracts/tracking.rs"]
 mod tracking;
+#[path = "contracts/vehicles.rs"]
+mod vehicles;
 
 use reqwest::{Method, RequestBuilder};
 
@@ -118,6 +120,8 @@ fn delete(path: &str) -> (Method, &str) {
 
 async fn tables(launch: Launch, dataset: &str) {
     let launch = launch.set("HEADWATER_TRACKING__ENABLED", "true");
+    let launch =
+        launch.set("HEADWATER_VEHICLES__ENABLED", "true").set("HEADWATER_VEHICLES__PREFIX", "/fleet");
     let server = launch.set("HEADWATER_TRACKING__PREFIX", "/collector").start().await;
     let table = Table::new(&server, dataset).await;
     metadata::rows(&table).await;
@@ -125,6 +129,7 @@ async fn tables(launch: Launch, dataset: &str) {
     collector::rows(&table).await;
     subscription::rows(&table).await;
     tracking::rows(&table).await;
+    vehicles::rows(&table).await;
 }
 
 #[tokio::test]

@@ -16,7 +16,10 @@ fn routes() -> BTreeSet<String> {
         "ingest/src/http/event_streams.rs",
         "ingest/src/http/tracking.rs",
         "ingest/src/http/tracking/segment.rs",
+        "ingest/src/http/vehicles.rs",
         "indexer/src/http.rs",
+        "indexer/src/http/positions.rs",
+        "indexer/src/http/profiles.rs",
         "src/app.rs",
         "src/app/metrics.rs",
     ] {
@@ -29,7 +32,10 @@ fn routes() -> BTreeSet<String> {
 
 /// With everything that can be switched on.
 fn with_surfaces(data: &std::path::Path) -> Launch {
-    Launch::local(data).set("HEADWATER_TRACKING__ENABLED", "true")
+    Launch::local(data)
+        .set("HEADWATER_TRACKING__ENABLED", "true")
+        .set("HEADWATER_VEHICLES__ENABLED", "true")
+        .set("HEADWATER_INDEX__QUERY_WAIT_SECONDS", "1")
 }
 
 #[tokio::test]

@@ -37,10 +37,10 @@ pub(super) struct TablesJson {
 #[derive(Serialize, ToSchema)]
 #[schema(as = TableOfStream)]
 struct TableJson {
+    name: String,
     dataset: String,
     version: String,
-    #[serde(flatten)]
-    table: Table,
+    definition: Table,
 }
 
 /// A row. A key that is not UTF-8 shows what of it is.
@@ -108,10 +108,11 @@ pub(super) async fn all(
         let may = indexer.catalog.require(&caller, dataset, Permission::Read).is_ok();
         for table in stream.definition.tables.iter().filter(|_| may) {
             let (dataset, version) = (dataset.to_owned(), stream.name().version().to_owned());
-            tables.push(TableJson { dataset, version, table: table.clone() });
+            let (name, definition) = (table.name.clone(), table.clone());
+            tables.push(TableJson { name, dataset, version, definition });
         }
     }
-    tables.sort_by(|one, other| one.table.name.cmp(&other.table.name));
+    tables.sort_by(|one, other| one.name.cmp(&other.name));
     let bytes = tables.len() * ROW_BYTES;
     Ok(answer("application/json", json(bytes, &TablesJson { tables })?.into()))
 }

@@ -2,17 +2,45 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::catalog::{Table, TtlFrom};
 use broker::{Extractor, Outcome, Record, Result, Timestamp, Transform, transform};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::people;
 use super::row::ROW_BYTES_MAX;
 
-/// A table's definition, compiled.
+/// What a table is made by.
+#[derive(Clone)]
+pub(super) enum Spec {
+    /// As a stream's definition says.
+    Defined(Table),
+    /// Who became whom.
+    Aliases,
+    /// What was told of users.
+    Attributes,
+}
+
+impl Spec {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Spec::Defined(table) => &table.name,
+            Spec::Aliases => "@aliases",
+            Spec::Attributes => "@attributes",
+        }
+    }
+
+    /// How long a row lives.
+    pub(super) fn ttl(&self) -> Option<Duration> {
+        if let Spec::Defined(table) = self { table.ttl() } else { None }
+    }
+}
+
+/// The same, compiled.
 pub(super) struct Rows {
-    table: Table,
+    spec: Spec,
     key: Option<Extractor>,
     kept: Kept,
 }
@@ -21,6 +49,8 @@ enum Kept {
     Whole,
     Fields(Vec<String>),
     Program(Arc<dyn Transform>),
+    /// Several rows of a record.
+    Several(fn(&[u8]) -> Made),
 }
 
 /// What becomes of a record.
@@ -28,29 +58,41 @@ enum Kept {
 pub(super) enum Made {
     /// The row of this key is another now; none takes it away.
     Row(Bytes, Option<Bytes>),
+    /// The same of several keys.
+    Rows(Vec<(Bytes, Option<Bytes>)>),
     /// It is no row, for this reason.
     Refused(String),
 }
 
 impl Rows {
-    pub(super) fn new(table: &Table) -> Result<Self> {
-        let key = table.key.as_deref().map(|key| Extractor::new(None, None, Some(key))).transpose()?;
-        let kept = match (&table.fields, &table.transform) {
-            (Some(fields), _) => Kept::Fields(fields.clone()),
-            (None, Some(program)) => Kept::Program(transform::compile(Some(program))?),
-            (None, None) => Kept::Whole,
-        };
-        Ok(Self { table: table.clone(), key, kept })
+    pub(super) fn new(spec: Spec) -> Result<Self> {
+        let (mut extractor, kept) = (
+            None,
+            match &spec {
+                Spec::Aliases => Kept::Several(people::alias),
+                Spec::Attributes => Kept::Several(people::attributes),
+                Spec::Defined(Table { fields: Some(fields), .. }) => Kept::Fields(fields.clone()),
+                Spec::Defined(Table { transform: Some(program), .. }) => {
+                    Kept::Program(transform::compile(Some(program))?)
+                }
+                Spec::Defined(_) => Kept::Whole,
+            },
+        );
+        if let Spec::Defined(Table { key: Some(key), .. }) = &spec {
+            extractor = Some(Extractor::new(None, None, Some(key))?);
+        }
+        Ok(Self { spec, key: extractor, kept })
     }
 
-    pub(super) fn table(&self) -> &Table {
-        &self.table
+    pub(super) fn name(&self) -> &str {
+        self.spec.name()
     }
 
     /// When a row of a record ends.
     pub(super) fn expires(&self, record: &Record) -> Option<Timestamp> {
-        let ttl = i64::try_from(self.table.ttl()?.as_micros()).ok()?;
-        let from = match self.table.ttl_from {
+        let Spec::Defined(table) = &self.spec else { return None };
+        let ttl = i64::try_from(table.ttl()?.as_micros()).ok()?;
+        let from = match table.ttl_from {
             TtlFrom::Arrival => record.arrival,
             TtlFrom::EventTime => record.time,
         };
@@ -59,6 +101,9 @@ impl Rows {
     }
 
     pub(super) fn make(&self, record: &Record) -> Made {
+        if let Kept::Several(rows) = &self.kept {
+            return rows(&record.value);
+        }
         let key = match &self.key {
             None => record.key.clone(),
             Some(extractor) => match extractor.extract(&record.value) {
@@ -69,7 +114,7 @@ impl Rows {
         let Some(key) = key else { return Made::Refused("the event has no key".to_owned()) };
         let value = match &self.kept {
             _ if record.value.trim_ascii() == b"null" => None,
-            Kept::Whole => Some(record.value.clone()),
+            Kept::Whole | Kept::Several(_) => Some(record.value.clone()),
             Kept::Fields(fields) => match kept(&record.value, fields) {
                 Ok(value) => Some(value),
                 Err(error) => return Made::Refused(error.to_string()),

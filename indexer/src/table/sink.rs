@@ -6,7 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use broker::catalog::Stream;
 use broker::{
-    Checkpoint, Chunk, Clock, Entry, Flushed, Offset, Parcel, Place, Rejection, Result, Settled, Sink, Stage,
+    Checkpoint, Chunk, Clock, Entry, Flushed, Offset, Parcel, Place, Record, Rejection, Result, Settled,
+    Sink, Stage,
 };
 use bytes::Bytes;
 use tracing::debug;
@@ -137,25 +138,35 @@ impl Staged {
             lane.clock = lane.clock.max(record.arrival.micros());
             let origin = record.origin.map_or(*offset, |origin| origin.offset);
             lane.origin = lane.origin.max(origin.next());
-            let (key, value) = match self.rows.make(record) {
-                Made::Row(key, value) => (key, value),
-                Made::Refused(reason) => {
-                    let table = &self.rows.table().name;
-                    debug!(table, %place, %offset, reason, "a record is no row");
-                    metrics::counter!("headwater_table_refused_total", "table" => table.clone()).increment(1);
-                    continue;
-                }
-            };
             let stamp = Stamp { clock: lane.clock, partition, offset: offset.0 };
-            let expires = self.rows.expires(record);
-            let row = Row { stamp, origin, arrival: record.arrival, time: record.time, expires, value };
-            if self.staged.get(&key).is_none_or(|staged| staged.stamp < stamp) {
-                self.staged.insert(key, row);
+            match self.rows.make(record) {
+                Made::Row(key, value) => self.stage(record, (stamp, origin), (key, value)),
+                Made::Rows(rows) => rows.into_iter().for_each(|row| self.stage(record, (stamp, origin), row)),
+                Made::Refused(reason) => {
+                    let table = self.rows.name();
+                    debug!(table, %place, %offset, reason, "a record is no row");
+                    let refused =
+                        metrics::counter!("headwater_table_refused_total", "table" => table.to_owned());
+                    refused.increment(1);
+                }
             }
         }
         if next > lane.next {
             lane.next = next;
             self.lanes.insert(partition, lane);
+        }
+    }
+
+    fn stage(
+        &mut self,
+        record: &Record,
+        (stamp, origin): (Stamp, Offset),
+        (key, value): (Bytes, Option<Bytes>),
+    ) {
+        let expires = self.rows.expires(record);
+        let row = Row { stamp, origin, arrival: record.arrival, time: record.time, expires, value };
+        if self.staged.get(&key).is_none_or(|staged| staged.stamp < stamp) {
+            self.staged.insert(key, row);
         }
     }
 

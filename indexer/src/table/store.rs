@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use broker::catalog::Table;
 use broker::{Error, Kind, Offset, Result, ResultExt as _, Timestamp};
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -65,14 +64,14 @@ impl Store {
     }
 
     /// The tree of that name, which is made where it is missing. Blocks.
-    pub(super) fn tree(&self, id: &str, table: &Table) -> Result<Arc<Tree>> {
+    pub(super) fn tree(&self, id: &str, ttl: Option<Duration>) -> Result<Arc<Tree>> {
         let mut opened = self.opened();
         if let Some(tree) = opened.trees.get(id) {
             return Ok(Arc::clone(tree));
         }
         let db = self.db(&mut opened)?;
         let tree = db.open_tree(id).map_err(|error| failed(error, "open a table"))?;
-        let tree = Arc::new(Tree::open(tree, table)?);
+        let tree = Arc::new(Tree::open(tree, ttl)?);
         opened.trees.insert(id.to_owned(), Arc::clone(&tree));
         Ok(tree)
     }
@@ -175,7 +174,7 @@ pub(crate) struct Listed {
 }
 
 impl Tree {
-    fn open(tree: sled::Tree, table: &Table) -> Result<Self> {
+    fn open(tree: sled::Tree, ttl: Option<Duration>) -> Result<Self> {
         let mut lanes = BTreeMap::new();
         for entry in tree.scan_prefix([LANE]) {
             let (key, value) = entry.map_err(|error| failed(error, "read a table"))?;
@@ -183,7 +182,7 @@ impl Tree {
                 lane(&key, &value).ok_or_else(|| Error::corrupt("a table's progress cannot be read"))?;
             lanes.insert(partition, lane);
         }
-        let span = table.ttl().map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX) / SPANS);
+        let span = ttl.map(|ttl| i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX) / SPANS);
         let span = span.map(|span| span.max(1_000_000));
         Ok(Self { tree, lanes: Mutex::new(lanes), span, changed: watch::Sender::new(()) })
     }

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use broker::catalog::{Edit, TtlFrom};
+use broker::catalog::{Draft, Edit, TtlFrom};
 use broker::{Offset, Record};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -272,5 +272,179 @@ async fn tables_are_what_the_log_says() {
             let rows: BTreeMap<&str, &str> = rows.iter().map(|(key, row)| (&**key, &**row)).collect();
             assert_eq!(rows, model, "seed {seed}, {cache}");
         }
+    }
+}
+
+/// Aliases and profiles in two streams of three partitions, as the collector writes them.
+struct People {
+    bench: Bench,
+    aliases: Arc<Stream>,
+    profiles: Arc<Stream>,
+}
+
+impl People {
+    async fn new() -> Self {
+        let bench = Bench::new(Limits::default()).await;
+        let make = async |dataset: &str| {
+            let draft = Draft {
+                dataset: dataset.to_owned(),
+                version: "1".to_owned(),
+                partitions: Some(3),
+                ..Draft::default()
+            };
+            bench.catalog.create(draft, "root").await.unwrap()
+        };
+        let (aliases, profiles) = (make(ALIASES).await, make(PROFILES).await);
+        Self { bench, aliases, profiles }
+    }
+
+    async fn append(&self, stream: &Stream, (key, value): (&str, String)) {
+        self.bench.clock.advance(Duration::from_millis(1));
+        let record = self.bench.record(0, Some(key), &value);
+        let partition = broker::partition_of(key.as_bytes(), 3);
+        let place = broker::Place::new(stream.topic(Stage::Processed), partition);
+        let batch = broker::Batch::of([&record]).unwrap();
+        self.bench.log.append(vec![broker::Append { place, batch }]).await.unwrap();
+    }
+
+    async fn alias(&self, old: &str, new: &str) {
+        let value = format!(r#"{{"newUserId":"{new}","originalUserId":"{old}","timestampUTC":0}}"#);
+        self.append(&self.aliases, (old, value)).await;
+    }
+
+    async fn tell(&self, user: &str, attributes: &str) {
+        let value = format!(r#"{{"userId":"{user}","attributes":{attributes},"timestampUTC":0}}"#);
+        self.append(&self.profiles, (user, value)).await;
+    }
+
+    /// The profile of a user once everything is through: the id, the other ids and the attributes, as one text.
+    async fn profile(&self, tables: &Tables, user: &str) -> Option<String> {
+        for (stream, spec) in [(&self.aliases, Spec::Aliases), (&self.profiles, Spec::Attributes)] {
+            let table = tables.open_spec(Arc::clone(stream), spec).await.unwrap();
+            for partition in stream.partitions() {
+                let place = broker::Place::new(stream.topic(Stage::Processed), partition);
+                let end = self.bench.log.bounds(&place).await.unwrap().end;
+                let mut changes = table.tree.watch();
+                while table.tree.lane(partition.0).next < end {
+                    changes.changed().await.unwrap();
+                }
+            }
+        }
+        let profile = tables.profile(user).await.unwrap().0?;
+        let others: Vec<&str> =
+            profile.ids.iter().filter(|id| **id != profile.id).map(String::as_str).collect();
+        let attributes: Vec<String> = profile
+            .attributes
+            .iter()
+            .map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(value)))
+            .collect();
+        Some(format!("{} [{}] {}", profile.id, others.join(" "), attributes.join(" ")))
+    }
+}
+
+#[tokio::test]
+async fn a_profile_is_what_was_said_last_under_any_id() {
+    let people = People::new().await;
+    let tables = &people.bench.indexer.tables;
+    running(tables, async {
+        let profile = async |user: &str| people.profile(tables, user).await;
+        assert_eq!(profile("nobody").await, None);
+        people.tell("anna", r#"{"plan":"free","city":"Oslo"}"#).await;
+        people.tell("a", r#"{"plan":"pro"}"#).await;
+        people.tell("anna", r#"{"city":null,"n":1.50}"#).await;
+        people.tell("b", "null").await;
+        assert_eq!(profile("a").await.unwrap(), r#"a [] plan="pro""#);
+        assert_eq!(profile("b").await.unwrap(), "b [] ");
+        // A chain, and two that become one.
+        people.alias("a", "b").await;
+        people.alias("b", "anna").await;
+        people.alias("c", "anna").await;
+        people.alias("anna", "anna").await;
+        let whole = r#"anna [a b c] city=null n=1.50 plan="pro""#;
+        for id in ["a", "b", "c", "anna"] {
+            assert_eq!(profile(id).await.unwrap(), whole, "{id}");
+        }
+        // Of two aliases of one id the later counts.
+        people.alias("b", "berta").await;
+        assert_eq!(profile("a").await.unwrap(), r#"berta [a b] plan="pro""#);
+        assert_eq!(profile("c").await.unwrap(), r#"anna [c] city=null n=1.50 plan="free""#);
+        // A circle: whom the last of them became.
+        people.alias("berta", "a").await;
+        for id in ["a", "b", "berta"] {
+            assert_eq!(profile(id).await.unwrap(), r#"a [b berta] plan="pro""#, "{id}");
+        }
+        people.alias("d", "b").await;
+        assert_eq!(profile("d").await.unwrap(), r#"a [b berta d] plan="pro""#);
+    })
+    .await;
+}
+
+/// Whatever is said in whatever order, and wherever tables are made anew: profiles are what a plain reading of both
+/// streams comes to.
+#[tokio::test]
+async fn profiles_are_what_the_log_says() {
+    const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+    for seed in 0..6 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let people = People::new().await;
+        let (mut aliases, mut told) = (Vec::new(), Vec::new());
+        for number in 0..40 {
+            let (one, other) = (IDS[random.random_range(0..6)], IDS[random.random_range(0..6)]);
+            if random.random_ratio(1, 3) {
+                people.alias(one, other).await;
+                aliases.push((one, other));
+            } else {
+                people
+                    .tell(one, &format!(r#"{{"{}":{number}}}"#, ["x", "y"][random.random_range(0..2)]))
+                    .await;
+                told.push(one);
+            }
+        }
+        let first = &people.bench.indexer.tables;
+        let found = running(first, async {
+            let mut found = Vec::new();
+            for id in IDS {
+                found.push(people.profile(first, id).await);
+            }
+            found
+        })
+        .await;
+        // Whoever became whom last, and all who are connected by that, are one.
+        let became: BTreeMap<&str, &str> =
+            aliases.iter().filter(|(old, new)| old != new).map(|(old, new)| (*old, *new)).collect();
+        let group = |id: &str| {
+            let mut group = BTreeSet::from([id.to_owned()]);
+            loop {
+                let more: Vec<String> = became
+                    .iter()
+                    .filter(|(old, new)| group.contains(**old) != group.contains(**new))
+                    .flat_map(|(old, new)| [(*old).to_owned(), (*new).to_owned()])
+                    .collect();
+                if more.is_empty() {
+                    return group;
+                }
+                group.extend(more);
+            }
+        };
+        for (id, profile) in IDS.iter().zip(&found) {
+            let group = group(id);
+            let is_known = group.len() > 1 || told.contains(id);
+            assert_eq!(profile.is_some(), is_known, "seed {seed}: {id}");
+            let Some(profile) = profile else { continue };
+            let (last, rest) = profile.split_once(" [").unwrap();
+            let (others, _) = rest.split_once(']').unwrap();
+            let ids: BTreeSet<String> = others.split_whitespace().chain([last]).map(str::to_owned).collect();
+            assert_eq!(ids, group, "seed {seed}: {id}");
+        }
+        let another = people.bench.another("another");
+        let again = running(&another.tables, async {
+            let mut found = Vec::new();
+            for id in IDS {
+                found.push(people.profile(&another.tables, id).await);
+            }
+            found
+        })
+        .await;
+        assert_eq!(again, found, "seed {seed}");
     }
 }

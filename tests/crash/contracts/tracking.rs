@@ -66,4 +66,31 @@ pub(super) async fn rows(table: &Table<'_>) {
     assert_eq!(of_user(table.server, "link_users", user).await, [linked]);
     let described = json!({"userId": user, "attributes": {"a": "b"}, "timestampUTC": 0});
     assert_eq!(of_user(table.server, "user_profiles", user).await, [described]);
+    profiles(table).await;
+}
+
+/// What is known of a user, by any id.
+async fn profiles(table: &Table<'_>) {
+    let old = table.dataset;
+    let (own, new) = (format!("/collector/profiles/{old}"), format!("{old}-new"));
+    let alias = json!({"newUserId": new, "originalUserId": old}).to_string();
+    let told = json!({"userId": new, "attributes": {"plan": "pro"}}).to_string();
+    assert_eq!(send(table, Administrator, post(ALIAS), &alias).await.0, 200);
+    assert_eq!(send(table, Administrator, post(PROFILE), &told).await.0, 200);
+    let profile = until("the profile is put together", async || {
+        let (status, profile) = table.ask(Administrator, get(&own), &Value::Null).await;
+        pause().await;
+        (status == 200 && profile["attributes"]["plan"] == "pro").then_some(profile)
+    })
+    .await;
+    assert_eq!(profile["userId"], json!(new));
+    assert_eq!(profile["ids"], json!([old, new]));
+    assert_eq!(profile["attributes"], json!({"a": "b", "plan": "pro"}));
+    for stream in ["link_users", "user_profiles"] {
+        let through = profile["completeThrough"][stream].as_array().unwrap();
+        assert!(through.iter().any(|lane| lane["offset"].as_u64() > Some(0)), "{profile}");
+    }
+    assert_eq!(send(table, Nobody, get(&own), "").await.0, 401);
+    assert_eq!(send(table, Header(&table.stranger), get(&own), "").await.0, 403);
+    assert_eq!(send(table, Administrator, get("/collector/profiles/nobody-at-all"), "").await.0, 404);
 }
