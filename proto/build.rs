@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use prost::Message as _;
 
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     "headwater/v1/common.proto",
     "headwater/v1/ingest.proto",
     "headwater/v1/events.proto",
     "headwater/v1/streams.proto",
+    "headwater/v1/tables.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

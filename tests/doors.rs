@@ -15,6 +15,8 @@ mod segment;
 mod subscription;
 #[path = "doors/surfaces.rs"]
 mod surfaces;
+#[path = "doors/vehicles.rs"]
+mod vehicles;
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -17,6 +17,7 @@ pub(crate) mod raw_index;
 pub(crate) mod raw_kafka;
 pub(crate) mod raw_log;
 pub(crate) mod raw_stages;
+pub(crate) mod raw_table;
 pub(crate) mod searchable;
 pub(crate) mod server;
 pub(crate) mod wrk;

@@ -21,6 +21,16 @@ pub(crate) struct Load<'a> {
     pub(crate) seconds: u64,
 }
 
+/// What is read: one of the keys, by chance.
+pub(crate) struct Reads<'a> {
+    /// What comes before the seven digits of a key.
+    pub(crate) path: &'a str,
+    pub(crate) keys: usize,
+    pub(crate) headers: &'a [(&'a str, &'a str)],
+    pub(crate) connections: u32,
+    pub(crate) seconds: u64,
+}
+
 /// Ends the process with a word where `wrk` is missing.
 pub(crate) fn find() {
     if Command::new("wrk").arg("--version").output().is_err() {
@@ -32,10 +42,13 @@ pub(crate) fn find() {
 impl Load<'_> {
     /// A second to warm up, then what is counted.
     pub(crate) fn drive(&self, server: &Server, scratch: &Path) -> Sample {
-        let script = self.script(scratch);
-        self.wrk(server, &script, 1);
+        self.measure(server, &self.script(scratch))
+    }
+
+    fn measure(&self, server: &Server, script: &Path) -> Sample {
+        self.wrk(server, script, 1);
         let cpu = process::cpu(server.id());
-        let report = self.wrk(server, &script, self.seconds);
+        let report = self.wrk(server, script, self.seconds);
         let cpu = process::cpu(server.id()).saturating_sub(cpu);
         let memory_bytes = Some(process::memory_peak_bytes(server.id()));
         let (requests, wall) = report.requests;
@@ -50,21 +63,52 @@ impl Load<'_> {
             body.display().to_string()
         );
         script.push_str("wrk.body = file:read(\"*a\")\nfile:close()\n");
-        for (name, value) in self.headers {
-            writeln!(script, "wrk.headers[{name:?}] = {value:?}").expect("a text takes all");
-        }
-        // wrk counts what is not 2xx or 3xx; requests that failed must not pass for quick ones.
-        script.push_str(
-            "done = function(summary, latency, requests)\n\
-             local e = summary.errors\n\
-             io.write(string.format(\"result %d %d %d %d\\n\", summary.requests, summary.duration, \
-             latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))\nend\n",
-        );
+        finish(&mut script, self.headers);
         let path = scratch.join("post.lua");
         std::fs::write(&path, script).expect("write the script");
         path
     }
+}
 
+impl Reads<'_> {
+    /// A second to warm up, then what is counted.
+    pub(crate) fn drive(&self, server: &Server, scratch: &Path) -> Sample {
+        let mut script = format!(
+            "math.randomseed(os.time())\n\
+             request = function() return wrk.format(\"GET\", string.format(\"%s%07d\", {:?}, math.random(0, {}))) end\n",
+            self.path,
+            self.keys - 1
+        );
+        finish(&mut script, self.headers);
+        let path = scratch.join("read.lua");
+        std::fs::write(&path, script).expect("write the script");
+        let load = Load {
+            path: "/",
+            headers: &[],
+            body: &[],
+            events: 1,
+            connections: self.connections,
+            seconds: self.seconds,
+        };
+        load.measure(server, &path)
+    }
+}
+
+/// The end of a script: headers, and what is told of a run.
+fn finish(script: &mut String, headers: &[(&str, &str)]) {
+    for (name, value) in headers {
+        writeln!(script, "wrk.headers[{name:?}] = {value:?}").expect("a text takes all");
+    }
+    // wrk counts what is not 2xx or 3xx; requests that failed must not pass for quick ones.
+    script.push_str(
+        "done = function(summary, latency, requests)\n\
+         local e = summary.errors\n\
+         io.write(string.format(\"result %d %d %d %d\\n\", summary.requests, summary.duration, \
+         latency:percentile(99), e.connect + e.read + e.write + e.status + e.timeout))\nend\n",
+    );
+}
+
+impl Load<'_> {
     fn wrk(&self, server: &Server, script: &Path, seconds: u64) -> Report {
         let mut command = Command::new("wrk");
         command.arg("--threads=1").arg(format!("--connections={}", self.connections));

@@ -3,6 +3,7 @@
 
 mod follow;
 mod service;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ use proto::v1;
 use tonic::{Request, Response, Status};
 
 pub use service::EventsService;
+pub use tables::Tables as TablesService;
 
 use service::Frames;
 

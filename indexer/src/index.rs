@@ -33,6 +33,7 @@ use broker::catalog::Stream;
 use broker::{Catalog, Clock, Error, Kind, Log, Result, Sink, StreamName};
 use chrono_tz::Tz;
 use object_store::ObjectStore;
+use proto::v1::tables_server::TablesServer;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +45,7 @@ use splits::SplitStore;
 use upkeep::Grown;
 
 use crate::follow::Tails;
-use crate::grpc::EventsService;
+use crate::grpc::{EventsService, TablesService};
 use crate::table::{TableLimits, TableParts, Tables};
 
 /// What the index is made of.
@@ -228,6 +229,11 @@ impl Indexer {
     /// The query doors over gRPC.
     pub fn grpc(self: &Arc<Self>) -> EventsService {
         EventsService::new(crate::grpc::Events::new(Arc::clone(self)))
+    }
+
+    /// The tables over gRPC.
+    pub fn grpc_tables(self: &Arc<Self>) -> TablesServer<TablesService> {
+        TablesService::server(Arc::clone(self))
     }
 
     /// The stream's index in this life of the stream. One of an earlier life is let go.

@@ -16,7 +16,7 @@ mod table;
 mod testing;
 
 pub use chrono_tz::Tz as Zone;
-pub use grpc::EventsService;
+pub use grpc::{EventsService, TablesService};
 pub use http::{Handover, Positions, Profiles, openapi};
 pub use index::{Indexer, Limits, Parts};
 pub use table::TableLimits;

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use broker::catalog::{Stream, Streams, Table};
@@ -34,7 +34,7 @@ use self::store::{Store, Tree};
 use crate::index::blocking;
 
 pub(crate) use self::people::Profile;
-pub(crate) use self::read::{KEYS_MAX, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Through};
+pub(crate) use self::read::{Through, check_keys, page_rows};
 pub(crate) use self::row::Row;
 
 /// The dataset of who became whom.
@@ -88,10 +88,19 @@ pub(crate) struct Tables {
 #[derive(Default)]
 struct Named {
     streams: Option<Arc<Streams>>,
-    tables: HashMap<String, (Arc<Stream>, usize)>,
+    tables: HashMap<String, Arc<NamedTable>>,
+}
+
+/// A table of the catalog.
+pub(crate) struct NamedTable {
+    pub(crate) stream: Arc<Stream>,
+    table: Table,
+    /// Once it was read.
+    opened: OnceLock<OpenTable>,
 }
 
 /// A table that can be read.
+#[derive(Clone)]
 pub(crate) struct OpenTable {
     pub(crate) stream: Arc<Stream>,
     tree: Arc<Tree>,
@@ -111,29 +120,34 @@ impl Tables {
         Arc::new(Self { log, catalog, clock, node, profiles, limits, store, named: Mutex::default() })
     }
 
-    /// The stream that has a table of this name, and the table.
-    pub(crate) fn find(&self, name: &str) -> Result<(Arc<Stream>, Table)> {
+    /// The table of this name.
+    pub(crate) fn find(&self, name: &str) -> Result<Arc<NamedTable>> {
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
         let streams = self.catalog.all();
         if !named.streams.as_ref().is_some_and(|known| Arc::ptr_eq(known, &streams)) {
             named.tables.clear();
             for stream in streams.iter().filter(|stream| !stream.definition.deleted) {
-                for (index, table) in stream.definition.tables.iter().enumerate() {
+                for table in &stream.definition.tables {
+                    let (stream, table, opened) = (Arc::clone(stream), table.clone(), OnceLock::new());
                     // Of two that were made at once, the first.
                     let of = named.tables.entry(table.name.clone());
-                    of.or_insert_with(|| (Arc::clone(stream), index));
+                    of.or_insert_with(|| Arc::new(NamedTable { stream, table, opened }));
                 }
             }
             named.streams = Some(streams);
         }
-        let (stream, index) =
-            named.tables.get(name).ok_or_else(|| Error::not_found(format!("there is no table {name}")))?;
-        Ok((Arc::clone(stream), stream.definition.tables[*index].clone()))
+        let found = named.tables.get(name).cloned();
+        found.ok_or_else(|| Error::not_found(format!("there is no table {name}")))
     }
 
     /// Opens a table for reading.
-    pub(crate) async fn open(&self, stream: Arc<Stream>, table: Table) -> Result<OpenTable> {
-        self.open_spec(stream, Spec::Defined(table)).await
+    pub(crate) async fn open(&self, named: &NamedTable) -> Result<OpenTable> {
+        if let Some(opened) = named.opened.get() {
+            return Ok(opened.clone());
+        }
+        let spec = Spec::Defined(named.table.clone());
+        let opened = self.open_spec(Arc::clone(&named.stream), spec).await?;
+        Ok(named.opened.get_or_init(|| opened).clone())
     }
 
     async fn open_spec(&self, stream: Arc<Stream>, spec: Spec) -> Result<OpenTable> {

@@ -217,3 +217,22 @@ pub(crate) fn footer(first: u64, end: u64) -> Footer {
         files: Vec::new(),
     }
 }
+
+/// Runs what is kept running beside `body`, and stops it then.
+pub(crate) async fn beside<T, Kept>(
+    keep: impl FnOnce(CancellationToken) -> Kept,
+    body: impl Future<Output = T>,
+) -> T
+where
+    Kept: Future<Output = Result<()>>,
+{
+    let stop = CancellationToken::new();
+    let body = async {
+        let out = body.await;
+        stop.cancel();
+        out
+    };
+    let (kept, out) = tokio::join!(keep(stop.clone()), body);
+    kept.unwrap();
+    out
+}

@@ -165,9 +165,10 @@ impl Parts {
             http = http.merge(self.ingest.router());
         }
         if config.roles.has(Role::Query) {
-            let events = self.indexer.grpc();
+            let (events, tables) = (self.indexer.grpc(), self.indexer.grpc_tables());
             report(&reporter, &events).await;
-            grpc = grpc.add_service(events);
+            report(&reporter, &tables).await;
+            grpc = grpc.add_service(events).add_service(tables);
             http = http.merge(self.indexer.router());
         }
         http.merge(grpc.prepare().into_axum_router().reset_fallback())

@@ -289,3 +289,56 @@ async fn who_may_not_read_any_more_follows_no_more() {
     };
     assert_eq!(refused.code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn rows_of_tables_are_read() {
+    use broker::catalog::{Edit, Table};
+    use proto::v1::tables_server::Tables as _;
+    let bench = Bench::new(Limits::default()).await;
+    let table: Table = serde_json::from_str(r#"{"name": "planes", "ttl_seconds": 60}"#).unwrap();
+    let edit = Edit { tables: Some(vec![table]), ..Edit::default() };
+    bench.catalog.change(bench.stream.name(), edit, ADMINISTRATOR).await.unwrap();
+    let records: Vec<_> =
+        (0..4).zip(["a", "b/1", "b/2", "c"]).map(|(n, key)| bench.record(n, Some(key), "{}")).collect();
+    bench.append(Stage::Processed, 0, &records).await;
+    let service = super::tables::Tables { indexer: bench.indexer.clone() };
+    let keys = |rows: Vec<v1::Row>| {
+        let keys = rows.into_iter().map(|row| String::from_utf8(row.key.into()).unwrap());
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    crate::testing::beside(|stop| bench.indexer.clone().keep_tables(stop), async {
+        let (table, min_position) = ("planes".to_owned(), Some(v1::Position { partition: 0, offset: 3 }));
+        let get = |key: &'static str| {
+            let (table, key) = (table.clone(), key.as_bytes().into());
+            service.get(asked(v1::GetRowRequest { table, key, min_position }))
+        };
+        let found = get("b/1").await.unwrap().into_inner();
+        let row = found.row.unwrap();
+        let now = bench.clock.now().micros();
+        assert_eq!((row.updated_micros, row.expires_micros), (now, Some(now + 60_000_000)));
+        assert_eq!((row.value, row.position.unwrap().offset), ("{}".into(), 1));
+        assert_eq!(found.complete_through[0].offset, 4);
+        assert_eq!(get("nobody").await.unwrap_err().code(), Code::NotFound);
+        let keys_asked = ["c", "x", "a"].map(bytes::Bytes::from).into();
+        let asked_for =
+            v1::BatchGetRowsRequest { table: table.clone(), keys: keys_asked, min_position: None };
+        let found = service.batch_get(asked(asked_for)).await.unwrap().into_inner();
+        assert_eq!(keys(found.rows), "c a");
+        let mut page = v1::ListRowsRequest { table, prefix: "b".into(), limit: 1, ..Default::default() };
+        let first = service.list(asked(page.clone())).await.unwrap().into_inner();
+        assert_eq!(keys(first.rows), "b/1");
+        page.cursor = first.cursor;
+        let next = service.list(asked(page.clone())).await.unwrap().into_inner();
+        assert_eq!(keys(next.rows), "b/2");
+        page.limit = 1_001;
+        assert_eq!(service.list(asked(page.clone())).await.unwrap_err().code(), Code::InvalidArgument);
+        page.table = "none".to_owned();
+        page.limit = 0;
+        assert_eq!(service.list(asked(page)).await.unwrap_err().code(), Code::NotFound);
+        let mut stranger =
+            Request::new(v1::GetRowRequest { table: "planes".to_owned(), ..Default::default() });
+        stranger.extensions_mut().insert(Principal::of(&User::new("ann", bench.clock.now())));
+        assert_eq!(service.get(stranger).await.unwrap_err().code(), Code::PermissionDenied);
+    })
+    .await;
+}

@@ -75,11 +75,11 @@ impl Positions {
 
     /// The position of a vehicle, or `{}`.
     async fn find(&self, caller: Option<&Principal>, id: &str) -> Result<Value> {
-        let (stream, table) = self.indexer.tables.find(&self.table)?;
+        let named = self.indexer.tables.find(&self.table)?;
         if let Some(caller) = caller {
-            self.indexer.catalog.require(caller, stream.name().dataset(), Permission::Read)?;
+            self.indexer.catalog.require(caller, named.stream.name().dataset(), Permission::Read)?;
         }
-        let table = self.indexer.tables.open(stream, table).await?;
+        let table = self.indexer.tables.open(&named).await?;
         match self.indexer.tables.get(&table, id.as_bytes())? {
             Some(row) => position(row),
             None => Ok(json!({})),

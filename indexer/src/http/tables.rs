@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 use super::Refusal;
 use super::events::{answer, json, parameters};
 use crate::index::Indexer;
-use crate::table::{KEYS_MAX, OpenTable, PAGE_ROWS_DEFAULT, PAGE_ROWS_MAX, Row, Through};
+use crate::table::{OpenTable, Row, Through, check_keys, page_rows};
 
 /// What a row takes in an answer, beside its value.
 const ROW_BYTES: usize = 256;
@@ -211,13 +211,7 @@ async fn open(
     parameters: &mut BTreeMap<String, String>,
 ) -> Result<OpenTable> {
     let min_position = parameters.remove("min_position").map(|text| position(&text)).transpose()?;
-    let (stream, table) = indexer.tables.find(name)?;
-    indexer.catalog.require(caller, stream.name().dataset(), Permission::Read)?;
-    let table = indexer.tables.open(stream, table).await?;
-    if let Some(position) = min_position {
-        indexer.tables.wait(&table, position).await?;
-    }
-    Ok(table)
+    indexer.table_for(caller, name, min_position).await
 }
 
 fn position(text: &str) -> Result<(Partition, Offset)> {
@@ -229,9 +223,9 @@ fn position(text: &str) -> Result<(Partition, Offset)> {
 }
 
 fn limit(text: Option<String>) -> Result<usize> {
-    let Some(text) = text else { return Ok(PAGE_ROWS_DEFAULT) };
-    let limit = text.parse().ok().filter(|limit| (1..=PAGE_ROWS_MAX).contains(limit));
-    limit.ok_or_else(|| Error::invalid("limit", format!("a page has 1 to {PAGE_ROWS_MAX} rows")))
+    let limit =
+        text.map(|text| text.parse().map_err(|_| Error::invalid("limit", "the limit is a whole number")));
+    page_rows(limit.transpose()?)
 }
 
 fn cursor(text: &str) -> Result<Vec<u8>> {
@@ -248,9 +242,7 @@ fn keys(uri: &Uri) -> Result<Vec<Vec<u8>>> {
         decoded.map_or(Vec::new(), |(_, key)| key.into_owned().into_bytes())
     };
     let keys: Vec<Vec<u8>> = raw.split(',').map(decode).collect();
-    if keys.len() > KEYS_MAX {
-        return Err(Error::invalid("keys", format!("at most {KEYS_MAX} keys are read at once")));
-    }
+    check_keys(keys.len())?;
     Ok(keys)
 }
 

@@ -9,7 +9,7 @@ use proto::problem::Problem;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use crate::testing::{Bench, Driver};
+use crate::testing::{Bench, Driver, beside};
 use crate::{Indexer, Limits};
 
 const EVENTS: &str = "/api/v1/streams/flights/1/events";
@@ -404,15 +404,7 @@ async fn planes(keys: &[&str]) -> Bench {
 
 /// Asks while the tables' workers run.
 async fn ask_tables<T>(bench: &Bench, ask: impl Future<Output = T>) -> T {
-    let stop = tokio_util::sync::CancellationToken::new();
-    let ask = async {
-        let asked = ask.await;
-        stop.cancel();
-        asked
-    };
-    let (kept, asked) = tokio::join!(bench.indexer.clone().keep_tables(stop.clone()), ask);
-    kept.unwrap();
-    asked
+    beside(|stop| bench.indexer.clone().keep_tables(stop), ask).await
 }
 
 #[tokio::test]

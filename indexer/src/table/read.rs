@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::catalog::Stream;
-use broker::{Error, Group, Offset, Partition, Place, Position, Result, Stage};
+use broker::{Error, Group, Offset, Partition, Permission, Place, Position, Principal, Result, Stage};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -12,14 +12,14 @@ use utoipa::ToSchema;
 use super::row::Row;
 use super::store::{Listed, Tree};
 use super::{OpenTable, Tables};
-use crate::index::blocking;
+use crate::index::{Indexer, blocking};
 
 /// The most keys that are read at once.
-pub(crate) const KEYS_MAX: usize = 100;
+const KEYS_MAX: usize = 100;
 /// The most rows of a page.
-pub(crate) const PAGE_ROWS_MAX: usize = 1_000;
+const PAGE_ROWS_MAX: usize = 1_000;
 /// Rows of a page whose size was not given.
-pub(crate) const PAGE_ROWS_DEFAULT: usize = 100;
+const PAGE_ROWS_DEFAULT: usize = 100;
 /// How many rows are looked at for a page, those that have ended among them.
 const LOOKED_MAX: usize = 10_000;
 /// How much a page holds, about.
@@ -39,10 +39,40 @@ pub(crate) struct Through {
 impl OpenTable {
     /// How far it is.
     pub(crate) fn complete_through(&self) -> Vec<Through> {
-        let lane = |partition: Partition| self.tree.lane(partition.0).origin.0;
-        let partitions = self.stream.partitions();
-        partitions.map(|of| Through { partition: of.0, offset: lane(of) }).collect()
+        self.tree.origins(self.stream.definition.partitions)
     }
+}
+
+impl Indexer {
+    /// A table, if the caller may read it, once it has the record that is to be waited for.
+    pub(crate) async fn table_for(
+        &self,
+        caller: &Principal,
+        name: &str,
+        min_position: Option<(Partition, Offset)>,
+    ) -> Result<OpenTable> {
+        let named = self.tables.find(name)?;
+        self.catalog.require(caller, named.stream.name().dataset(), Permission::Read)?;
+        let table = self.tables.open(&named).await?;
+        if let Some(position) = min_position {
+            self.tables.wait(&table, position).await?;
+        }
+        Ok(table)
+    }
+}
+
+/// How many rows a page has.
+pub(crate) fn page_rows(limit: Option<usize>) -> Result<usize> {
+    let limit = Some(limit.unwrap_or(PAGE_ROWS_DEFAULT)).filter(|limit| (1..=PAGE_ROWS_MAX).contains(limit));
+    limit.ok_or_else(|| Error::invalid("limit", format!("a page has 1 to {PAGE_ROWS_MAX} rows")))
+}
+
+/// Refuses to read too many keys at once.
+pub(crate) fn check_keys(count: usize) -> Result<()> {
+    if count > KEYS_MAX {
+        return Err(Error::invalid("keys", format!("at most {KEYS_MAX} keys are read at once")));
+    }
+    Ok(())
 }
 
 impl Tables {

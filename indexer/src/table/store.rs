@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::read::Through;
 use super::row::{Head, Row};
 
 const FORMAT: (&[u8], &[u8]) = (b"format", b"1");
@@ -195,6 +196,13 @@ impl Tree {
     pub(super) fn lane(&self, partition: u32) -> Lane {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.get(&partition).copied().unwrap_or_default()
+    }
+
+    /// The raw offset after that of the last record, of each partition.
+    pub(super) fn origins(&self, partitions: u32) -> Vec<Through> {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = |partition: u32| lanes.get(&partition).map_or(0, |lane| lane.origin.0);
+        (0..partitions).map(|partition| Through { partition, offset: origin(partition) }).collect()
     }
 
     /// Tells of every write.

@@ -9,7 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 
 use super::*;
 use crate::Limits;
-use crate::testing::Bench;
+use crate::testing::{Bench, beside};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,21 +27,12 @@ async fn bench(tables: Vec<Table>) -> Bench {
 
 /// Runs the workers of tables beside `body`.
 async fn running<T>(tables: &Arc<Tables>, body: impl Future<Output = T>) -> T {
-    let stop = CancellationToken::new();
-    let body = async {
-        let out = body.await;
-        stop.cancel();
-        out
-    };
-    let (ran, out) = tokio::join!(Arc::clone(tables).run(stop.clone()), body);
-    ran.unwrap();
-    out
+    beside(|stop| Arc::clone(tables).run(stop), body).await
 }
 
 /// Waits until a table is through everything that was processed.
 async fn through(bench: &Bench, tables: &Arc<Tables>, name: &str) -> OpenTable {
-    let (stream, table) = tables.find(name).unwrap();
-    let table = tables.open(stream, table).await.unwrap();
+    let table = tables.open(&tables.find(name).unwrap()).await.unwrap();
     for partition in 0..3 {
         let place = bench.place(Stage::Processed, partition);
         let end = bench.log.bounds(&place).await.unwrap().end;
@@ -156,7 +147,7 @@ async fn a_table_that_is_defined_later_has_what_came_before() {
         let second = Table { transform: Some(".a = 1; .".into()), ..table("second") };
         let edit = Edit { tables: Some(vec![second.clone()]), ..Edit::default() };
         bench.catalog.change(bench.stream.name(), edit, "root").await.unwrap();
-        assert_eq!(tables.find("first").unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(tables.find("first").err().unwrap().kind(), Kind::NotFound);
         let open = through(&bench, tables, "second").await;
         assert_eq!(value(tables, &open, "k").unwrap(), r#"{"a":1}"#);
         // One that is defined otherwise begins anew.
@@ -203,8 +194,7 @@ async fn who_waits_for_a_record_finds_it() {
     let bench = bench(vec![table("rows")]).await;
     let tables = &bench.indexer.tables;
     running(tables, async {
-        let (stream, table) = tables.find("rows").unwrap();
-        let open = tables.open(stream, table).await.unwrap();
+        let open = tables.open(&tables.find("rows").unwrap()).await.unwrap();
         let appended = async {
             tokio::time::sleep(Duration::from_millis(50)).await;
             bench.append(Stage::Processed, 1, &[bench.record(7, Some("k"), "{}")]).await
