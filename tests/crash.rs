@@ -8,6 +8,8 @@ mod common;
 mod contracts;
 #[path = "crash/event_streams.rs"]
 mod event_streams;
+#[path = "crash/profiles.rs"]
+mod profiles;
 #[path = "crash/racing.rs"]
 mod racing;
 #[path = "crash/signatures.rs"]
