@@ -119,10 +119,12 @@ impl Sink for TableSink {
             if next < position {
                 debug!(stream = %self.stream.name(), %place, %next, %position, "tables read on further back");
                 rewind.set(place.clone(), next);
-                // What was staged of it is read again.
+                // What was staged of it is read again; what was of others is written with how far they are.
+                let partition = place.partition.0;
                 for table in &mut self.tables {
-                    table.staged.retain(|_, row| row.partition() != place.partition.0);
-                    table.lanes = table.tree.lanes();
+                    table.staged.retain(|_, row| row.partition() != partition);
+                    table.lanes.remove(&partition);
+                    table.lanes.extend(table.tree.lanes().remove(&partition).map(|lane| (partition, lane)));
                 }
             }
         }
