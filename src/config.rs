@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use load::{Loaded, Overrides, load};
 pub(crate) use sections::{
-    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tables, Tracking, Vehicles,
+    Archive, Compression, Index, Kafka, Limits, Objects, Oidc, Served, Sled, Tables, Tracking, UserPool,
+    Vehicles,
 };
 pub(crate) use values::{Roles, Secret};
 
@@ -63,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) tracking: Tracking,
     /// Positions of vehicles.
     pub(crate) vehicles: Vehicles,
+    /// A pool of our own users.
+    pub(crate) user_pool: UserPool,
 }
 
 impl Default for Config {
@@ -87,6 +90,7 @@ impl Default for Config {
             tables: Tables::default(),
             tracking: Tracking::default(),
             vehicles: Vehicles::default(),
+            user_pool: UserPool::default(),
         }
     }
 }
@@ -135,7 +139,11 @@ pub(crate) enum LogFormat {
 impl Config {
     /// Refuses what is well formed but cannot be served, naming the key.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let surfaces = [("tracking", self.tracking.served()), ("vehicles", self.vehicles.served())];
+        let surfaces = [
+            ("tracking", self.tracking.served()),
+            ("vehicles", self.vehicles.served()),
+            ("user_pool", self.user_pool.served()),
+        ];
         self.check_addresses(surfaces.into_iter().filter_map(|(name, served)| Some((name, served?))))?;
         if self.token.as_ref().is_some_and(|token| !token::is_usable(token)) {
             return Err(wrong("token", "a token has one or more printable characters, without spaces"));
@@ -152,6 +160,7 @@ impl Config {
         if let Some((key, _)) = urls.iter().find(|(_, url)| url.as_ref().is_some_and(|url| !is_url(url))) {
             return Err(wrong(key, "a URL begins with https:// or http://"));
         }
+        self.user_pool.check().map_err(|(key, message)| wrong(key, message))?;
         self.index.zone()?;
         if self.roles.is_empty() {
             return Err(wrong("roles", "at least one of ingest, router, sinks and query must run"));
@@ -204,6 +213,7 @@ impl Config {
             ("index.followers_max", u64::from(self.index.followers_max)),
             ("index.subscribers_max", u64::from(self.index.subscribers_max)),
             ("shutdown_grace_seconds", self.shutdown_grace_seconds),
+            ("tables.snapshot_age", self.tables.snapshot_age.0.as_secs()),
         ];
         if let Some((key, _)) = bounds.iter().find(|(_, value)| *value == 0) {
             return Err(wrong(key, "must be more than 0"));

@@ -66,6 +66,8 @@ fn each_library_has_one_home() {
     check_home("::parquet::", &["src/cli/import/parquet"]);
     check_home("tonic::include_proto", &["proto/src/"]);
     check_home("use ::hawk::", &["ingest/src/auth/hawk"]);
+    check_home("rsa::", &["ingest/src/auth/pool/keys"]);
+    check_home("chacha20poly1305::", &["ingest/src/auth/pool/keys"]);
     check_home("utoipa_swagger_ui::", &["src/app/openapi"]);
 }
 

@@ -207,13 +207,13 @@ async fn dead_letters(server: &Server, dataset: &str) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_on_sled_lose_nothing_that_was_acked_and_double_nothing() {
     let folder = tempfile::tempdir().unwrap();
-    kill_often(&Launch::local(folder.path()), "orders").await;
+    kill_often(Launch::local(folder.path()), "orders").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_kills_on_kafka_lose_nothing_that_was_acked_and_double_nothing() {
     let (_alone, folder) = (CLUSTER.lock().await, tempfile::tempdir().unwrap());
-    kill_often(&Launch::kafka(folder.path()), &unique("orders")).await;
+    kill_often(Launch::kafka(folder.path()), &unique("orders")).await;
 }
 
 /// Defines the stream, and draws what happens to it from a seed that is shown.
@@ -225,7 +225,8 @@ async fn begin(launch: &Launch, dataset: &str) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-async fn kill_often(launch: &Launch, dataset: &str) {
+async fn kill_often(launch: Launch, dataset: &str) {
+    let launch = &launch.set("HEADWATER_TABLES__SNAPSHOT_AGE", "1 s");
     let mut random = begin(launch, dataset).await;
     let mut sent: Vec<Sent> = (0..PRODUCERS).map(|_| Sent::default()).collect();
     for _ in 0..KILLS {
@@ -238,6 +239,10 @@ async fn kill_often(launch: &Launch, dataset: &str) {
     let mut server = launch.start().await;
     account(&server, dataset, &sent).await;
     check_table(&server, dataset).await;
+    until("a snapshot of the table", async || {
+        server.data().join("objects/tables").join(dataset).exists().then_some(())
+    })
+    .await;
     server.kill();
     std::fs::remove_dir_all(server.data().join("tables")).unwrap();
     check_table(&launch.start().await, dataset).await;

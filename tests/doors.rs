@@ -2,6 +2,8 @@
 //! what a stream's changes do to its events.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "doors/cognito.rs"]
+mod cognito;
 mod common;
 #[path = "doors/hawk.rs"]
 mod hawk;

@@ -6,9 +6,10 @@
 //! hand on a [`Principal`].
 
 pub mod nonces;
+pub mod pool;
 pub mod webhook;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use self::pool::{Membership, Standing};
 use crate::catalog::{Catalog, Row};
 use crate::error::{Error, Kind, Result};
 use crate::time::Timestamp;
@@ -189,13 +191,45 @@ pub struct User {
     pub generation: u64,
     /// When it was made.
     pub created_at: Timestamp,
+    /// What a pool of users knows of it.
+    #[serde(default, skip_serializing_if = "Membership::is_plain")]
+    pub membership: Membership,
 }
 
 impl User {
     /// A user without a password that may do nothing yet.
     pub fn new(name: impl Into<String>, created_at: Timestamp) -> Self {
         let name = name.into();
-        Self { name, is_administrator: false, is_disabled: false, password: None, generation: 0, created_at }
+        let membership = Membership::default();
+        Self {
+            name,
+            is_administrator: false,
+            is_disabled: false,
+            password: None,
+            generation: 0,
+            created_at,
+            membership,
+        }
+    }
+
+    /// The same with another password, of its own choice or for good. Tokens that came of the one before are not
+    /// taken any more.
+    #[must_use]
+    pub fn with_password(&self, password: Hidden) -> Self {
+        let membership = Membership {
+            standing: Standing::Confirmed,
+            password_until: None,
+            confirmation: None,
+            revoked: BTreeMap::new(),
+            ..self.membership.clone()
+        };
+        let generation = self.generation + 1;
+        Self { password: Some(password), generation, membership, ..self.clone() }
+    }
+
+    /// Whether its password is enough to sign in.
+    pub fn is_confirmed(&self) -> bool {
+        self.membership.standing == Standing::Confirmed
     }
 }
 
@@ -300,10 +334,10 @@ pub fn check_issued_name(name: &str) -> Result<()> {
 }
 
 fn check_characters(name: &str) -> Result<()> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._@:-".contains(c);
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "._@:+-".contains(c);
     if name.is_empty() || name.len() > NAME_CHARACTERS_MAX || !name.chars().all(is_allowed) {
         let message =
-            format!("a name has 1 to {NAME_CHARACTERS_MAX} characters, of letters, digits and . _ @ : -");
+            format!("a name has 1 to {NAME_CHARACTERS_MAX} characters, of letters, digits and . _ @ : + -");
         return Err(Error::invalid("name", message));
     }
     Ok(())

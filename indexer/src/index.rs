@@ -179,6 +179,7 @@ impl Indexer {
             log: log.clone(),
             catalog: catalog.clone(),
             clock: clock.clone(),
+            objects: objects.clone(),
             directory: parts.tables_directory,
             node: parts.node,
             profiles: parts.profiles,
@@ -218,7 +219,8 @@ impl Indexer {
 
     /// Keeps the tables current, until `stop`.
     pub async fn keep_tables(self: Arc<Self>, stop: CancellationToken) -> Result<()> {
-        Arc::clone(&self.tables).run(stop).await
+        let kept = Arc::clone(&self.tables).run(stop.clone());
+        tokio::try_join!(kept, self.tables.keep_snapshots(stop)).map(drop)
     }
 
     /// The query doors over HTTP. Who may call them is decided outside.

@@ -8,9 +8,11 @@ mod read;
 mod row;
 mod rows;
 mod sink;
+mod snapshot;
 mod store;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -24,12 +26,14 @@ use broker::{
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use object_store::ObjectStore;
 use sha1::{Digest as _, Sha1};
 use tokio_util::sync::CancellationToken;
 
 use self::people::People;
 use self::rows::{Rows, Spec};
 use self::sink::TableSink;
+use self::snapshot::Snapshots;
 use self::store::{Store, Tree};
 use crate::index::blocking;
 
@@ -51,11 +55,14 @@ pub struct TableLimits {
     pub wait_max: Duration,
     /// What the store keeps in memory, in bytes.
     pub cache_bytes: u64,
+    /// How long what came waits at most until it is in a snapshot.
+    pub snapshot_age: Duration,
 }
 
 impl Default for TableLimits {
     fn default() -> Self {
-        Self { wait_max: Duration::from_secs(5), cache_bytes: 64 << 20 }
+        let (wait_max, snapshot_age) = (Duration::from_secs(5), Duration::from_secs(3_600));
+        Self { wait_max, cache_bytes: 64 << 20, snapshot_age }
     }
 }
 
@@ -64,6 +71,7 @@ pub(crate) struct TableParts {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) objects: Arc<dyn ObjectStore>,
     pub(crate) directory: PathBuf,
     /// The name of this process, which no other on the same log has.
     pub(crate) node: String,
@@ -81,6 +89,7 @@ pub(crate) struct Tables {
     profiles: bool,
     limits: TableLimits,
     store: Arc<Store>,
+    snapshots: Snapshots,
     named: Mutex<Named>,
 }
 
@@ -115,9 +124,10 @@ struct Share {
 
 impl Tables {
     pub(crate) fn new(parts: TableParts) -> Arc<Self> {
-        let TableParts { log, catalog, clock, directory, node, profiles, limits } = parts;
+        let TableParts { log, catalog, clock, objects, directory, node, profiles, limits } = parts;
         let store = Arc::new(Store::new(directory, limits.cache_bytes));
-        Arc::new(Self { log, catalog, clock, node, profiles, limits, store, named: Mutex::default() })
+        let (snapshots, named) = (Snapshots::new(objects), Mutex::default());
+        Arc::new(Self { log, catalog, clock, node, profiles, limits, store, snapshots, named })
     }
 
     /// The table of this name.
@@ -247,15 +257,16 @@ impl Tables {
     }
 
     async fn work(&self, stream: Arc<Stream>, stop: CancellationToken) -> Result<()> {
-        let (store, opening, specs) = (Arc::clone(&self.store), Arc::clone(&stream), self.specs(&stream));
-        let tables = blocking(move || {
-            let open = |spec: Spec| {
-                let tree = store.tree(&id(&opening, &spec)?, spec.ttl())?;
-                Ok((Rows::new(spec)?, tree))
-            };
-            specs.into_iter().map(open).collect::<Result<Vec<_>>>()
-        })
-        .await?;
+        let mut tables = Vec::new();
+        for spec in self.specs(&stream) {
+            let (store, id) = (Arc::clone(&self.store), id(&stream, &spec)?);
+            let (opening, ttl) = (id.clone(), spec.ttl());
+            let tree = blocking(move || store.tree(&opening, ttl)).await?;
+            if stop.run_until_cancelled(self.restore(&stream, &id, &tree)).await.is_none() {
+                return Ok(());
+            }
+            tables.push((Rows::new(spec)?, tree));
+        }
         let topic = stream.topic(Stage::Processed);
         let digest = digest(topic.name().as_bytes());
         let group = Group::new(format!("tables.{}.{digest}", self.node));

@@ -136,9 +136,7 @@ impl Ingest {
             self.credentials.log_in(name, current, peer).await.map_err(|login| login.of_field("current"))?;
         }
         let before = self.user(name)?;
-        let password = Some(passwords::hash(new.password).await?);
-        let generation = before.value.generation + 1;
-        let user = User { password, generation, ..before.value.clone() };
+        let user = before.value.with_password(passwords::hash(new.password).await?);
         let mut writes = self.catalog.writes(caller.name());
         writes.set(name, before.version, &user)?;
         self.catalog.write(writes).await

@@ -10,6 +10,8 @@ mod hawk;
 pub(crate) mod keys;
 pub mod oidc;
 pub(crate) mod passwords;
+pub mod pool;
+pub(crate) mod sigv4;
 pub(crate) mod tokens;
 pub(crate) mod webhooks;
 
@@ -35,6 +37,7 @@ use self::attempts::{Attempts, Subject};
 use self::derived::Derived;
 use self::hawk::{Checked, Seal};
 use self::oidc::Issuer;
+use self::pool::Pool;
 use self::tokens::Signer;
 use crate::Ingest;
 use crate::linger::{is_grpc, lend};
@@ -51,6 +54,7 @@ pub struct Credentials {
     /// Of the secrets that requests are signed with.
     signing: Derived,
     issuer: Option<Arc<Issuer>>,
+    pool: Option<Arc<Pool>>,
     attempts: Attempts,
 }
 
@@ -71,13 +75,19 @@ impl Credentials {
     pub fn new(token: String, catalog: Arc<Catalog>, clock: Arc<dyn Clock>) -> Self {
         let (signer, attempts) = (Signer::new(token.clone()), Attempts::default());
         let signing = Derived::new(token.clone(), hawk::PURPOSE);
-        Self { token, catalog, clock, signer, signing, issuer: None, attempts }
+        Self { token, catalog, clock, signer, signing, issuer: None, pool: None, attempts }
     }
 
     /// The same, and tokens of another issuer are taken, too.
     #[must_use]
     pub fn with_issuer(self, issuer: Arc<Issuer>) -> Self {
         Self { issuer: Some(issuer), ..self }
+    }
+
+    /// The same, and id tokens of a pool of our own users are taken, too.
+    #[must_use]
+    pub fn with_pool(self, pool: Arc<Pool>) -> Self {
+        Self { pool: Some(pool), ..self }
     }
 
     /// Who presents a bearer. One that cannot be guessed is looked at however much was wrong before, so
@@ -104,19 +114,35 @@ impl Credentials {
         found.map_err(|denial| self.failed(denial, "bearer", (from, wait)))
     }
 
-    /// Whose access token this is: one of ours, or of the other issuer, which signs with keys of another kind.
+    /// Whose token this is: an access token of ours, an id token of our pool, or one of the other issuer, which
+    /// signs with keys of another kind.
     async fn of_token(&self, token: &[u8], now: Timestamp) -> Result<Principal, Denial> {
         let header = jsonwebtoken::decode_header(token);
-        match (&self.issuer, header) {
-            (Some(issuer), Ok(header)) if header.alg != Algorithm::HS256 => {
+        match (&self.pool, &self.issuer, header) {
+            (Some(pool), _, Ok(header)) if pool.is_of(&header) => pool.holder(token, &header),
+            (_, Some(issuer), Ok(header)) if header.alg != Algorithm::HS256 => {
                 issuer.holder(token, &header).await
             }
             _ => self.signer.holder(&self.catalog, token, now),
         }
     }
 
-    /// An access token for who knows a user's password.
+    /// An access token for who knows a user's password, and may sign in with it.
     pub(crate) async fn log_in(&self, name: &str, password: String, peer: Peer) -> Result<Issued, Login> {
+        let user = self.check_password(name, password, peer).await?;
+        if !user.value.is_confirmed() {
+            return Err(Denial::Wrong("the user is not confirmed, or its password has to be replaced").into());
+        }
+        Ok(self.issue(&user, None)?)
+    }
+
+    /// The user of a name, for who knows its password.
+    pub(crate) async fn check_password(
+        &self,
+        name: &str,
+        password: String,
+        peer: Peer,
+    ) -> Result<Arc<Row<User>>, Login> {
         let now = self.clock.now();
         let subjects = [Subject::Address(peer.0), Subject::Principal(name)];
         let waits = subjects.iter().filter_map(|subject| self.attempts.wait(*subject, now));
@@ -132,13 +158,25 @@ impl Credentials {
             subjects.iter().for_each(|subject| self.attempts.take_back(*subject));
         }
         match user.filter(|_| is_right.as_ref().is_ok_and(|is_right| *is_right)) {
-            Some(user) => Ok(self.issue(&user, None)?),
+            Some(user) => Ok(user),
             None => {
                 is_right?;
                 count_failure("password");
                 Err(Denial::Wrong("the user is not known, or the password is wrong").into())
             }
         }
+    }
+
+    /// `TooMany` if too much that came from there was wrong.
+    pub(crate) fn may_try(&self, peer: Peer) -> Result<(), Denial> {
+        let wait = self.attempts.wait(Subject::Address(peer.0), self.clock.now());
+        wait.map_or(Ok(()), |wait| Err(Denial::TooMany(wait)))
+    }
+
+    /// Counts what came from there: something was wrong, or costs much.
+    pub(crate) fn count_try(&self, what: &'static str, peer: Peer) {
+        self.attempts.count(Subject::Address(peer.0), self.clock.now());
+        count_failure(what);
     }
 
     /// Whose API key this is, presented otherwise than as a bearer.

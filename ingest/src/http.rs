@@ -19,6 +19,7 @@ mod streams;
 mod tests;
 mod token;
 mod tracking;
+mod user_pool;
 mod vehicles;
 mod webhook_tokens;
 mod webhooks;
@@ -40,6 +41,7 @@ use serde::Serialize;
 
 pub use self::api::openapi;
 pub use self::tracking::Tracking;
+pub use self::user_pool::{UserPool, UserPoolSettings};
 pub use self::vehicles::{VehicleSettings, Vehicles};
 pub use self::webhooks::shown_path;
 use crate::Ingest;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -21,8 +22,9 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
+use crate::auth::pool::{Pool, PoolSettings};
 use crate::auth::{self, Credentials, Guard};
-use crate::http::Tracking;
+use crate::http::{Tracking, UserPool, UserPoolSettings};
 use crate::{Ingest, Limits, Parts};
 
 /// The instant that the tests' clock shows: 2026-03-01T12:00:00.250Z.
@@ -40,6 +42,7 @@ pub(crate) struct Doors {
     pub(crate) log: Arc<dyn Log>,
     pub(crate) clock: Arc<ManualClock>,
     router: Router,
+    pool: Arc<Pool>,
     _folder: TempDir,
 }
 
@@ -55,6 +58,18 @@ impl Answer {
     pub(crate) fn error(&self) -> (&str, &str) {
         let text = |name: &str| self.json["error"][name].as_str().unwrap_or_default();
         (text("kind"), text("field"))
+    }
+}
+
+/// A pool with one client.
+pub(crate) fn pool_settings() -> PoolSettings {
+    PoolSettings {
+        id: "local_tests".to_owned(),
+        url: "http://pool.test".to_owned(),
+        clients: ["app".to_owned()].into(),
+        token_life: Duration::from_secs(3_600),
+        refresh_life: Duration::from_secs(24 * 3_600),
+        key_life: Duration::from_secs(7 * 24 * 3_600),
     }
 }
 
@@ -91,7 +106,9 @@ impl Doors {
         let log: Arc<dyn Log> = SledLog::open(SledOptions::at(folder.path()), clock.clone()).await.unwrap();
         let catalog = Catalog::open(log.clone(), clock.clone()).await.unwrap();
         let shutdown = CancellationToken::new();
-        let credentials = Arc::new(Credentials::new(TOKEN.to_owned(), catalog.clone(), clock.clone()));
+        let pool = Pool::new(pool_settings(), TOKEN.to_owned(), catalog.clone(), clock.clone());
+        let credentials = Credentials::new(TOKEN.to_owned(), catalog.clone(), clock.clone());
+        let credentials = Arc::new(credentials.with_pool(pool.clone()));
         let parts = Parts {
             log: other(log.clone()),
             catalog,
@@ -107,7 +124,7 @@ impl Doors {
         let guard = Guard::new(ingest.clone()).open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS);
         let router = auth::layer(ingest.router(), guard);
         let router = router.layer(axum::middleware::map_response(render));
-        Self { ingest, log, clock, router, _folder: folder }
+        Self { ingest, log, clock, router, pool, _folder: folder }
     }
 
     /// The same with the collector of user events, instead of one that was there before.
@@ -115,6 +132,15 @@ impl Doors {
         let tracking = Tracking::new(self.ingest.clone(), is_open).await.unwrap();
         let guard = Guard::new(self.ingest.clone()).leave(Tracking::PATHS);
         let router = auth::layer(tracking.router(), guard).fallback_service(self.router);
+        Self { router, ..self }
+    }
+
+    /// The same with a pool of users below `/pool`, whose first key is made.
+    pub(crate) async fn with_user_pool(self, sign_up: bool) -> Self {
+        let settings = UserPoolSettings { sign_up, messages: "user_messages".to_owned() };
+        let door = UserPool::new(self.ingest.clone(), self.pool.clone(), settings).await.unwrap();
+        let guard = Guard::new(self.ingest.clone()).leave(UserPool::PATHS.map(|path| format!("/pool{path}")));
+        let router = auth::layer(door.router("/pool"), guard).fallback_service(self.router);
         Self { router, ..self }
     }
 

@@ -16,6 +16,7 @@ use indexer::store::{ObjectStore, StoreSettings};
 use ingest::Ingest;
 use ingest::auth::Credentials;
 use ingest::auth::oidc::{Issuer, OidcSettings};
+use ingest::auth::pool::{Pool, PoolSettings};
 use proto::v1;
 use tokio_util::sync::CancellationToken;
 use tonic::server::NamedService;
@@ -39,6 +40,8 @@ pub(super) struct Parts {
     pub(super) indexer: Arc<Indexer>,
     pub(super) archive: ArchiveParts,
     pub(super) ingest: Arc<Ingest>,
+    /// The pool of users, where there is one.
+    pub(super) pool: Option<Arc<Pool>>,
 }
 
 /// What each archive sink is made of.
@@ -70,8 +73,13 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         ArchiveParts { objects: objects.clone(), catalog: catalog.clone(), clock: clock.clone(), settings };
     let limits = ingest_limits(&config.limits);
     let credentials = Credentials::new(token.expose().to_owned(), catalog.clone(), clock.clone());
-    let credentials = Arc::new(match issuer(&config.oidc, &clock)? {
+    let credentials = match issuer(&config.oidc, &clock)? {
         Some(issuer) => credentials.with_issuer(issuer),
+        None => credentials,
+    };
+    let pool = pool(config, &token, (&catalog, &clock));
+    let credentials = Arc::new(match &pool {
+        Some(pool) => credentials.with_pool(pool.clone()),
         None => credentials,
     });
     let indexer = Indexer::new(indexer::Parts {
@@ -97,7 +105,7 @@ pub(super) async fn open(config: &Config, token: Secret, stop: CancellationToken
         limits,
         shutdown: stop,
     });
-    Ok(Parts { log, clock, catalog, indexer, archive, ingest })
+    Ok(Parts { log, clock, catalog, indexer, archive, ingest, pool })
 }
 
 /// The issuer whose tokens are taken, where one is configured.
@@ -112,6 +120,25 @@ fn issuer(settings: &config::Oidc, clock: &Arc<dyn Clock>) -> Result<Option<Arc<
         leeway: settings.leeway.0,
     };
     Ok(Some(Issuer::new(settings, Box::new(HttpFetch::new()?), clock.clone())))
+}
+
+/// The pool of users, where it is switched on.
+fn pool(
+    config: &Config,
+    token: &Secret,
+    (catalog, clock): (&Arc<Catalog>, &Arc<dyn Clock>),
+) -> Option<Arc<Pool>> {
+    let pool = &config.user_pool;
+    let settings = PoolSettings {
+        id: pool.id.clone(),
+        url: pool.url(config.listen),
+        clients: pool.clients.iter().map(str::to_owned).collect(),
+        token_life: pool.token_life.0,
+        refresh_life: pool.refresh_life.0,
+        key_life: pool.key_life.0,
+    };
+    let make = || Pool::new(settings, token.expose().to_owned(), catalog.clone(), clock.clone());
+    pool.enabled.then(make)
 }
 
 async fn open_log(config: &Config, clock: &Arc<dyn Clock>) -> Result<Arc<dyn Log>, Failure> {
@@ -215,9 +242,9 @@ fn archive_settings(settings: &config::Archive) -> ArchiveSettings {
 fn index_limits(config: &Config) -> indexer::Limits {
     let settings = &config.index;
     let query_wait_max = Duration::from_secs(settings.query_wait_seconds);
-    let cache_bytes = config.tables.cache_bytes.0;
+    let (cache_bytes, snapshot_age) = (config.tables.cache_bytes.0, config.tables.snapshot_age.0);
     indexer::Limits {
-        tables: indexer::TableLimits { wait_max: query_wait_max, cache_bytes },
+        tables: indexer::TableLimits { wait_max: query_wait_max, cache_bytes, snapshot_age },
         split_events_max: whole(settings.split_events_max),
         split_age_max: Duration::from_secs(settings.split_age_seconds),
         segment_events_max: whole(settings.segment_events_max),

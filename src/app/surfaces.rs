@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use axum::Router;
 use indexer::{Positions, Profiles};
 use ingest::auth::{Guard, layer};
-use ingest::http::{Tracking, VehicleSettings, Vehicles};
+use ingest::http::{Tracking, UserPool, UserPoolSettings, VehicleSettings, Vehicles};
 use tokio::net::TcpListener;
 use utoipa::openapi::OpenApi as Api;
 
@@ -35,6 +35,9 @@ pub(super) async fn open(parts: &Parts, config: &Config) -> Result<Vec<Surface>,
     }
     if let Some(served) = config.vehicles.served() {
         surfaces.extend(vehicles(parts, config, &served).await?);
+    }
+    if let Some(served) = config.user_pool.served() {
+        surfaces.extend(user_pool(parts, config, &served).await?);
     }
     Ok(surfaces)
 }
@@ -96,6 +99,18 @@ async fn vehicles(parts: &Parts, config: &Config, served: &Served) -> Result<Opt
         api.merge(Positions::openapi());
     }
     Ok((!paths.is_empty()).then(|| Surface::new("vehicles", (router, &paths, api), served)))
+}
+
+/// A pool of users, of those who may write to the catalog.
+async fn user_pool(parts: &Parts, config: &Config, served: &Served) -> Result<Option<Surface>, Failure> {
+    let Some(pool) = parts.pool.clone().filter(|_| config.roles.has(Role::Ingest)) else { return Ok(None) };
+    let settings = &config.user_pool;
+    tell_if_open(settings.sign_up, (served, config), "sign up");
+    let settings = UserPoolSettings { sign_up: settings.sign_up, messages: settings.messages.clone() };
+    let door = UserPool::new(parts.ingest.clone(), pool, settings).await.or_fail("open the user pool")?;
+    // Its root is a path of its own, with and without a slash behind it.
+    let surface = Surface::new("user_pool", (Router::new(), &UserPool::PATHS, UserPool::openapi()), served);
+    Ok(Some(Surface { router: door.router(&served.prefix), ..surface }))
 }
 
 impl Surface {

@@ -16,7 +16,7 @@ const COLUMNS: [&str; 5] = ["name", "administrator", "disabled", "password", "cr
 pub(crate) enum Users {
     /// Makes a user, which may do nothing yet
     Create {
-        /// Letters, digits and . _ @ : -
+        /// Letters, digits and . _ @ : + -
         name: String,
         /// Lets it do everything
         #[arg(long)]

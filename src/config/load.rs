@@ -10,7 +10,7 @@ use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
 use super::values::Secret;
-use super::{Config, Kafka, Objects, Tracking, surroundings};
+use super::{Config, Kafka, Objects, Tracking, UserPool, Vehicles, surroundings};
 use crate::failure::{Exit, Failure, OrFail};
 
 /// Read if no other file is named and it is there.
@@ -239,11 +239,14 @@ fn nearest(key: &str) -> Option<String> {
 
 /// The full path of every key, sections of somebody else's names included.
 pub(super) fn known_keys() -> Vec<String> {
+    let listen = Some(Config::default().listen);
     let whole = Config {
         token: Some(Secret::new("")),
         kafka: Kafka { brokers: Some(String::new()), replication_factor: Some(1), ..Kafka::default() },
         objects: Objects { url: Some(String::new()), ..Objects::default() },
-        tracking: Tracking { listen: Some(Config::default().listen), ..Tracking::default() },
+        tracking: Tracking { listen, ..Tracking::default() },
+        vehicles: Vehicles { listen, ..Vehicles::default() },
+        user_pool: UserPool { listen, url: Some(String::new()), ..UserPool::default() },
         ..Config::default()
     };
     let value = Value::serialize(&whole).expect("the configuration holds texts, numbers and maps only");

@@ -7,8 +7,11 @@ use std::time::Duration;
 use indexer::Zone;
 use serde::{Deserialize, Serialize};
 
-use super::values::{Properties, Size, Span};
+use super::values::{Names, Properties, Size, Span};
 use crate::failure::{Exit, Failure};
+
+/// In seconds.
+const HOUR: u64 = 3_600;
 
 /// How the Kafka log is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -179,6 +182,103 @@ impl Vehicles {
     }
 }
 
+/// A pool of our own users, which signs them in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UserPool {
+    /// Whether it is served, and its id tokens are taken.
+    pub(crate) enabled: bool,
+    /// What comes before its paths.
+    pub(crate) prefix: String,
+    /// An address of its own; the server's where it is not given.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where it is found, as its tokens name it; `http://LISTEN/PREFIX` where it is not given.
+    pub(crate) url: Option<String>,
+    /// The pool's id: `REGION_NAME`.
+    pub(crate) id: String,
+    /// The ids of the clients that users sign in with.
+    pub(crate) clients: Names,
+    /// Whether everybody may sign up.
+    pub(crate) sign_up: bool,
+    /// The dataset of the stream in which codes and invitations are told.
+    pub(crate) messages: String,
+    /// How long id and access tokens are taken.
+    pub(crate) token_life: Span,
+    /// How long a refresh token is taken.
+    pub(crate) refresh_life: Span,
+    /// How long a key signs.
+    pub(crate) key_life: Span,
+}
+
+impl Default for UserPool {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            prefix: "/user-pool".to_owned(),
+            listen: None,
+            url: None,
+            id: "local_headwater".to_owned(),
+            clients: Names::of(["headwater"]),
+            sign_up: false,
+            messages: "user_messages".to_owned(),
+            token_life: Span::seconds(HOUR),
+            refresh_life: Span::seconds(30 * 24 * HOUR),
+            key_life: Span::seconds(90 * 24 * HOUR),
+        }
+    }
+}
+
+impl UserPool {
+    /// Where it is served, if it is.
+    pub(crate) fn served(&self) -> Option<Served> {
+        self.enabled.then(|| Served { prefix: self.prefix.clone(), listen: self.listen })
+    }
+
+    /// Where it is found, given the server's own address.
+    pub(crate) fn url(&self, server: SocketAddr) -> String {
+        let made = || format!("http://{}{}", self.listen.unwrap_or(server), self.prefix);
+        self.url.clone().map_or_else(made, |url| url.trim_end_matches('/').to_owned())
+    }
+
+    /// The key that is wrong, and why.
+    pub(super) fn check(&self) -> Result<(), (&'static str, String)> {
+        if !self.enabled {
+            return Ok(());
+        }
+        let wrong = |key, message: &str| Err((key, message.to_owned()));
+        if self.prefix.is_empty() && self.listen.is_none() {
+            return wrong("user_pool.prefix", "without a path before it, it needs an address of its own");
+        }
+        if self.url.as_ref().is_some_and(|url| !url.starts_with("https://") && !url.starts_with("http://")) {
+            return wrong("user_pool.url", "a URL begins with https:// or http://");
+        }
+        let is_name = |text: &str, others: &str, most: usize| {
+            let is_fit = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+            !text.is_empty() && text.len() <= most && text.chars().all(is_fit)
+        };
+        let parts = self.id.split_once('_');
+        if !parts.is_some_and(|(region, name)| is_name(region, "-", 30) && is_name(name, "", 24)) {
+            return wrong("user_pool.id", "an id is REGION_NAME, of letters, digits and - in the region");
+        }
+        if !self.clients.iter().all(|id| is_name(id, "_+", 128)) || self.clients.iter().next().is_none() {
+            let message = "an id of a client has 1 to 128 letters, digits, _ and +; there is at least one";
+            return wrong("user_pool.clients", message);
+        }
+        let lives = [
+            ("user_pool.token_life", self.token_life, 300, 24 * HOUR),
+            ("user_pool.refresh_life", self.refresh_life, HOUR, 3_650 * 24 * HOUR),
+            ("user_pool.key_life", self.key_life, HOUR, 3_650 * 24 * HOUR),
+        ];
+        let is_off = |life: Span, least, most| life < Span::seconds(least) || life > Span::seconds(most);
+        match lives.into_iter().find(|(_, life, least, most)| is_off(*life, *least, *most)) {
+            Some((key, _, least, most)) => {
+                Err((key, format!("from {} to {}", Span::seconds(least), Span::seconds(most))))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
 /// What is taken at the door, at most.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -283,11 +383,13 @@ pub(crate) struct Index {
 pub(crate) struct Tables {
     /// Pages of tables kept in memory.
     pub(crate) cache_bytes: Size,
+    /// How long what came waits at most until it is in a snapshot.
+    pub(crate) snapshot_age: Span,
 }
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { cache_bytes: Size::mib(64) }
+        Self { cache_bytes: Size::mib(64), snapshot_age: Span::seconds(HOUR) }
     }
 }
 

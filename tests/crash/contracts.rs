@@ -122,6 +122,7 @@ async fn tables(launch: Launch, dataset: &str) {
     let launch = launch.set("HEADWATER_TRACKING__ENABLED", "true");
     let launch =
         launch.set("HEADWATER_VEHICLES__ENABLED", "true").set("HEADWATER_VEHICLES__PREFIX", "/fleet");
+    let launch = launch.set("HEADWATER_USER_POOL__ENABLED", "true");
     let server = launch.set("HEADWATER_TRACKING__PREFIX", "/collector").start().await;
     let table = Table::new(&server, dataset).await;
     metadata::rows(&table).await;

@@ -101,7 +101,10 @@ async fn check(server: &Server) {
 #[tokio::test(flavor = "multi_thread")]
 async fn profiles_survive_kills_and_can_be_made_anew() {
     let folder = tempfile::tempdir().unwrap();
-    let launch = || Launch::local(folder.path()).set("HEADWATER_TRACKING__ENABLED", "true");
+    let launch = || {
+        let launch = Launch::local(folder.path()).set("HEADWATER_TRACKING__ENABLED", "true");
+        launch.set("HEADWATER_TABLES__SNAPSHOT_AGE", "1 s")
+    };
     let seed: u64 = rand::rng().random();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);

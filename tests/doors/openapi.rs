@@ -16,6 +16,7 @@ fn routes() -> BTreeSet<String> {
         "ingest/src/http/event_streams.rs",
         "ingest/src/http/tracking.rs",
         "ingest/src/http/tracking/segment.rs",
+        "ingest/src/http/user_pool.rs",
         "ingest/src/http/vehicles.rs",
         "indexer/src/http.rs",
         "indexer/src/http/positions.rs",
@@ -35,6 +36,7 @@ fn with_surfaces(data: &std::path::Path) -> Launch {
     Launch::local(data)
         .set("HEADWATER_TRACKING__ENABLED", "true")
         .set("HEADWATER_VEHICLES__ENABLED", "true")
+        .set("HEADWATER_USER_POOL__ENABLED", "true")
         .set("HEADWATER_INDEX__QUERY_WAIT_SECONDS", "1")
 }
 

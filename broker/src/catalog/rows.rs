@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use super::fold::Changed;
+use crate::access::pool::SigningKey;
 use crate::access::webhook::WebhookToken;
 use crate::access::{Grant, Key, User};
 use crate::error::{Kind, Result, ResultExt};
@@ -36,6 +37,8 @@ pub enum Shelf {
     Documents,
     /// [`WebhookToken`]s by dataset and id.
     WebhookTokens,
+    /// [`SigningKey`]s by id.
+    SigningKeys,
 }
 
 impl Shelf {
@@ -47,6 +50,7 @@ impl Shelf {
             Shelf::Grants => "grant",
             Shelf::Documents => "document",
             Shelf::WebhookTokens => "webhook token",
+            Shelf::SigningKeys => "signing key",
         }
     }
 
@@ -58,6 +62,7 @@ impl Shelf {
             Shelf::Grants => &["is_owner", "permissions"],
             Shelf::Documents => &[],
             Shelf::WebhookTokens => &["operation", "expires_at", "is_active"],
+            Shelf::SigningKeys => &["created_at"],
         }
     }
 }
@@ -204,6 +209,7 @@ pub struct Rows {
     grants: Slots<Grant>,
     documents: Slots<Document>,
     webhook_tokens: Slots<WebhookToken>,
+    signing_keys: Slots<SigningKey>,
 }
 
 impl Kept for User {
@@ -246,6 +252,14 @@ impl Kept for WebhookToken {
     }
 }
 
+impl Kept for SigningKey {
+    const SHELF: Shelf = Shelf::SigningKeys;
+
+    fn of(rows: &Rows) -> &Slots<Self> {
+        &rows.signing_keys
+    }
+}
+
 impl Rows {
     /// Takes changes in, or leaves them all out if one of them lost a race. Answers whether it took them.
     pub(super) fn fold(&mut self, writes: Writes, offset: Offset) -> bool {
@@ -261,6 +275,7 @@ impl Rows {
                 Shelf::Grants => self.grants.put(write, by, offset),
                 Shelf::Documents => self.documents.put(write, by, offset),
                 Shelf::WebhookTokens => self.webhook_tokens.put(write, by, offset),
+                Shelf::SigningKeys => self.signing_keys.put(write, by, offset),
             }
         }
         true
@@ -273,6 +288,7 @@ impl Rows {
             Shelf::Grants => self.grants.version(id),
             Shelf::Documents => self.documents.version(id),
             Shelf::WebhookTokens => self.webhook_tokens.version(id),
+            Shelf::SigningKeys => self.signing_keys.version(id),
         }
     }
 }

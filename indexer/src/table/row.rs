@@ -73,6 +73,20 @@ impl Row {
         mark
     }
 
+    /// All of it at once, as a snapshot has it.
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let (mut bytes, rest) = self.encode();
+        rest.for_each(|piece| bytes.extend_from_slice(piece));
+        bytes
+    }
+
+    /// `Corrupt` if this was not made by [`Row::to_bytes`].
+    pub(super) fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let Head { mut row, first, .. } = Head::decode(bytes)?;
+        row.value = row.value.map(|_| Bytes::copy_from_slice(first));
+        Ok(row)
+    }
+
     /// The first value, and what follows it.
     pub(super) fn encode(&self) -> (Vec<u8>, impl ExactSizeIterator<Item = &[u8]>) {
         let value = self.value.as_deref().unwrap_or_default();

@@ -212,11 +212,16 @@ impl Tree {
 
     /// The row of a key, if it is there. May block for a read from the disk.
     pub(super) fn get(&self, key: &[u8], now: Timestamp) -> Result<Option<Row>> {
+        Ok(self.find(key)?.filter(|row| row.lives(now)))
+    }
+
+    /// What is kept of a key, also if it ended or was taken away.
+    fn find(&self, key: &[u8]) -> Result<Option<Row>> {
         for _ in 0..READS_MAX {
             let found = self.tree.get(row_key(key)).map_err(|error| failed(error, "read a table"))?;
             let Some(found) = found else { return Ok(None) };
             if let Some(row) = self.whole(key, &found)? {
-                return Ok(row.lives(now).then_some(row));
+                return Ok(Some(row));
             }
         }
         Err(Error::unavailable("the row changes too often to be read"))
@@ -273,6 +278,32 @@ impl Tree {
             }
         }
         Ok(Listed { rows, after: None })
+    }
+
+    /// Up to `limit` rows, about `bytes_max`, in the order of their keys, those after `after`, also those that ended or
+    /// were taken away. Blocks.
+    pub(super) fn rows_after(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+        bytes_max: usize,
+    ) -> Result<Vec<(Vec<u8>, Row)>> {
+        let start = after.map_or(Bound::Included(vec![ROW]), |after| Bound::Excluded(row_key(after)));
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        for entry in self.tree.range::<Vec<u8>, _>((start, Bound::Unbounded)) {
+            let (key, found) = entry.map_err(|error| failed(error, "read a table"))?;
+            let Some(key) = key.strip_prefix(&[ROW]) else { break };
+            let row = match self.whole(key, &found)? {
+                Some(row) => Some(row),
+                None => self.find(key)?,
+            };
+            bytes += key.len() + row.as_ref().and_then(|row| row.value.as_ref()).map_or(0, Bytes::len);
+            rows.extend(row.map(|row| (key.to_vec(), row)));
+            if rows.len() >= limit || bytes >= bytes_max {
+                break;
+            }
+        }
+        Ok(rows)
     }
 
     /// Writes rows that are later than those that are there, and how far the log is in the table with the last of

@@ -7,6 +7,7 @@ use broker::{Offset, Record};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use super::upkeep::Round;
 use super::*;
 use crate::Limits;
 use crate::testing::{Bench, beside};
@@ -209,8 +210,153 @@ async fn who_waits_for_a_record_finds_it() {
     .await;
 }
 
-/// Whatever is written, in whatever order workers are torn away, the store removed and tables read anew: the rows
-/// are those of the log.
+/// The rows of a table, by key.
+async fn rows(tables: &Tables, table: &OpenTable) -> BTreeMap<String, Row> {
+    let (mut rows, mut after) = (BTreeMap::new(), None);
+    loop {
+        let listed = tables.list(table, (Vec::new(), after), 1_000).await.unwrap();
+        rows.extend(listed.rows.into_iter().map(|(key, row)| (String::from_utf8(key).unwrap(), row)));
+        after = listed.after;
+        if after.is_none() {
+            return rows;
+        }
+    }
+}
+
+/// All objects of snapshots, by name: of each its parts and what lists them, the oldest first.
+fn snapshots(bench: &Bench) -> Vec<PathBuf> {
+    fn walk(folder: &std::path::Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { walk(&path, found) } else { found.push(path) }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&bench.directory.path().join("objects/tables"), &mut found);
+    found.sort();
+    found
+}
+
+/// What retention has taken from the log is in the snapshot, and the log has what came after it.
+#[tokio::test]
+async fn a_table_is_made_from_its_snapshot_and_the_log_after_it() {
+    let bench = bench(vec![table("rows"), Table { ttl_seconds: Some(60), ..table("brief") }]).await;
+    let (tables, mut round) = (&bench.indexer.tables, Round::default());
+    let long = format!(r#"{{"text":"{}"}}"#, "x".repeat(9_000));
+    let record = |n: i64| match n {
+        7 => bench.record(n, Some("k0007"), &long),
+        8 => bench.record(n, Some("k0005"), "null"),
+        n => bench.record(n, Some(&format!("k{n:04}")), &format!(r#"{{"n":{n}}}"#)),
+    };
+    let begun: Vec<Record> = (0..2_500).map(record).collect();
+    bench.append(Stage::Processed, 0, &begun).await;
+    let behind = bench.another("behind");
+    running(&behind.tables, async { through(&bench, &behind.tables, "rows").await }).await;
+    drop(behind);
+    running(tables, async {
+        through(&bench, tables, "brief").await;
+        through(&bench, tables, "rows").await;
+        tables.write_snapshots(&mut round).await.unwrap();
+        assert_eq!(snapshots(&bench).len(), 0, "there is not much yet");
+        bench.clock.advance(3_600 * SECOND);
+        tables.write_snapshots(&mut round).await.unwrap();
+        let written = snapshots(&bench);
+        assert_eq!(written.len(), 3, "one has no rows, and so no part");
+        bench.clock.advance(3_600 * SECOND);
+        tables.write_snapshots(&mut round).await.unwrap();
+        assert_eq!(snapshots(&bench), written, "nothing has come");
+        let id = id(&bench.stream, &Spec::Defined(table("rows"))).unwrap();
+        let contents = tables.snapshots.latest(&id).await.unwrap().unwrap();
+        assert_eq!((contents.rows, contents.lanes()[&0].next), (2_499, Offset(2_500)));
+        let brief = Spec::Defined(Table { ttl_seconds: Some(60), ..table("brief") });
+        let contents = tables.snapshots.latest(&super::id(&bench.stream, &brief).unwrap()).await.unwrap();
+        assert_eq!(contents.unwrap().rows, 0, "all have ended");
+
+        bench.clock.advance(8 * 24 * 3_600 * SECOND);
+        let later = [bench.record(2_500, Some("k0001"), "{}"), bench.record(2_501, Some("new"), "{}")];
+        bench.append(Stage::Processed, 0, &later[..1]).await;
+        bench.append(Stage::Processed, 0, &later[1..]).await;
+        bench.log.trim().await.unwrap();
+        let start = bench.log.bounds(&bench.place(Stage::Processed, 0)).await.unwrap().start;
+        assert_eq!(start, Offset(2_500), "the log has no more of it");
+        let expected = rows(tables, &through(&bench, tables, "rows").await).await;
+        assert_eq!(expected.len(), 2_499);
+        for cache in ["behind", "new"] {
+            let other = bench.another(cache);
+            let found = running(&other.tables, async {
+                let open = through(&bench, &other.tables, "rows").await;
+                assert_eq!(open.complete_through()[0].offset, 2_502);
+                rows(&other.tables, &open).await
+            });
+            assert!(found.await == expected, "{cache}");
+        }
+    })
+    .await;
+}
+
+/// What is damaged is passed over, and what belongs to no table goes.
+#[tokio::test]
+async fn a_snapshot_is_taken_whole_or_not_at_all() {
+    let bench = bench(vec![table("rows")]).await;
+    let (tables, mut round) = (&bench.indexer.tables, Round::default());
+    running(tables, async {
+        for n in 0..4 {
+            bench.append(Stage::Processed, 0, &[bench.record(n, Some(&format!("k{n}")), "{}")]).await;
+            through(&bench, tables, "rows").await;
+            tables.write_snapshots(&mut round).await.unwrap();
+            bench.clock.advance(3_600 * SECOND);
+        }
+    })
+    .await;
+    let written = snapshots(&bench);
+    assert_eq!(written.len(), 4, "older ones are removed");
+    let id = id(&bench.stream, &Spec::Defined(table("rows"))).unwrap();
+    let load = async |name: String| {
+        let tree = tables.store.tree(&name, None).unwrap();
+        assert!(tables.snapshots.load(&id, &tree).await.unwrap());
+        tree.lane(0).next.0
+    };
+    assert_eq!(load("whole".to_owned()).await, 4);
+    let last = written.iter().max_by_key(|path| path.file_stem().unwrap().to_owned()).unwrap().clone();
+    let last = last.with_extension("");
+    for (kind, path) in [("part", last.join("000000")), ("list", last.with_extension("list"))] {
+        let whole = std::fs::read(&path).unwrap();
+        for (n, byte) in whole.iter().enumerate() {
+            let mut damaged = whole.clone();
+            damaged[n] = byte ^ 0x10;
+            std::fs::write(&path, damaged).unwrap();
+            assert_eq!(load(format!("{kind} {n}")).await, 3, "byte {n} of the {kind}");
+        }
+        std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        assert_eq!(load(format!("{kind} cut")).await, 3);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(load(format!("{kind} gone")).await, 3);
+        std::fs::write(&path, &whole).unwrap();
+    }
+    assert_eq!(load("whole again".to_owned()).await, 4);
+
+    // What was never finished goes too, later.
+    let unfinished = last.with_file_name("00000000000000000-unfinished");
+    std::fs::create_dir(&unfinished).unwrap();
+    std::fs::write(unfinished.join("000000"), "x").unwrap();
+    tables.write_snapshots(&mut Round::default()).await.unwrap();
+    assert_eq!(snapshots(&bench).len(), 5, "somebody may be at it");
+    let much_later = 100 * 365 * 24 * 3_600 * SECOND;
+    let wanted = BTreeSet::from([id.clone()]);
+    tables.snapshots.clear(&wanted, bench.clock.now() + much_later).await.unwrap();
+    assert_eq!(snapshots(&bench), written);
+
+    let edit = Edit { tables: Some(Vec::new()), ..Edit::default() };
+    bench.catalog.change(bench.stream.name(), edit, "root").await.unwrap();
+    tables.write_snapshots(&mut round).await.unwrap();
+    assert_eq!(snapshots(&bench), written, "another process may still know it");
+    bench.clock.advance(much_later);
+    tables.write_snapshots(&mut round).await.unwrap();
+    assert_eq!(snapshots(&bench).len(), 0);
+}
+
+/// Whatever is written, in whatever order workers are torn away, the store removed and tables read anew, from
+/// snapshots or not: the rows are those of the log.
 #[tokio::test]
 async fn tables_are_what_the_log_says() {
     for seed in 0..8 {
@@ -241,6 +387,12 @@ async fn tables_are_what_the_log_says() {
                 }
                 if random.random() {
                     through(&bench, tables, "rows").await;
+                }
+                if random.random_ratio(1, 3) {
+                    let table = Table { key: Some("/k".to_owned()), ..table("rows") };
+                    let id = id(&bench.stream, &Spec::Defined(table)).unwrap();
+                    let tree = tables.store.tree(&id, None).unwrap();
+                    tables.snapshots.write(&id, tree, bench.clock.now()).await.unwrap();
                 }
             })
             .await;

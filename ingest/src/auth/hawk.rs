@@ -96,6 +96,15 @@ impl Credentials {
         secret.update(id.as_bytes());
         Some(URL_SAFE_NO_PAD.encode(secret.finalize().into_bytes()))
     }
+
+    /// Whom a key stands for that requests can be signed with, and its secret.
+    pub(super) fn signing_holder(&self, id: &str) -> Option<(Principal, String)> {
+        let key = self.catalog.row::<Key>(id).filter(|key| key.value.can_sign)?;
+        let user = self.catalog.row::<User>(&key.value.user).filter(|user| !user.value.is_disabled)?;
+        let is_over = key.value.expires_at.is_some_and(|expires_at| expires_at <= self.clock.now());
+        let secret = self.signing_secret(id).filter(|_| !is_over)?;
+        Some((Principal::of(&user.value), secret))
+    }
 }
 
 impl Ingest {
@@ -138,15 +147,12 @@ impl Ingest {
     /// Whose key a request is signed with. A signature cannot be guessed, and so is looked at however
     /// much was wrong before.
     fn signer(&self, signature: &Signature, target: &Target) -> Option<(Principal, String)> {
-        let key = self.catalog.row::<Key>(&signature.id).filter(|key| key.value.can_sign)?;
-        let user = self.catalog.row::<User>(&key.value.user).filter(|user| !user.value.is_disabled)?;
-        let is_over = key.value.expires_at.is_some_and(|expires_at| expires_at <= self.clock.now());
-        let secret = self.credentials.signing_secret(&signature.id).filter(|_| !is_over)?;
+        let (holder, secret) = self.credentials.signing_holder(&signature.id)?;
         let request = target.builder().hash(&*signature.hash).request();
         let mac_key = MacKey::new(&secret, SHA256).ok()?;
         // The time is checked by our own clock.
         let is_right = request.validate_header(&signature.header, &mac_key, Duration::MAX);
-        is_right.then(|| (Principal::of(&user.value), secret))
+        is_right.then_some((holder, secret))
     }
 
     /// Of a signature that is right: its body, its time, and that it was not used before.

@@ -109,6 +109,7 @@ fn validation() -> Validation {
     validation
 }
 
-fn mark(user: &User) -> String {
+/// Which user of its name this is, and which generation of its tokens.
+pub(super) fn mark(user: &User) -> String {
     format!("{}.{}", user.created_at.micros(), user.generation)
 }

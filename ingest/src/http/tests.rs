@@ -11,4 +11,5 @@ mod segment;
 mod streams;
 mod token;
 mod tracking;
+mod user_pool;
 mod webhook_tokens;

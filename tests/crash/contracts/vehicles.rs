@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::*;
 
 const POST: &str = "/fleet/post-gps";
+const PASSWORD: &str = "a password of the tests";
 const STREAM: &str = "GpsCoordinatesStream";
 const STREAM_PATH: &str = "/api/v1/streams/gps_coordinates/1";
 
@@ -31,9 +32,57 @@ pub(super) async fn rows(table: &Table<'_>) {
     table
         .row(Header(&table.stranger), post(POST), good.clone(), (403, json!({"message": "Forbidden"})))
         .await;
+    id_tokens(table, &good).await;
     refused(table, &good).await;
     read(table).await;
     by_another_door(table).await;
+}
+
+/// A user of the pool with its password, which may write positions; its name.
+async fn make_user(server: &Server, dataset: &str) -> String {
+    let user = format!("bus-{dataset}");
+    server.post("/api/v1/users", &json!({ "name": user })).await;
+    let password = server.request(Method::PUT, &format!("/api/v1/users/{user}/password"));
+    password.json(&json!({ "password": PASSWORD })).send().await.unwrap().error_for_status().unwrap();
+    let grant = server.request(Method::PUT, &format!("/api/v1/grants/gps_coordinates/{user}"));
+    grant.json(&json!({"permissions": ["write"]})).send().await.unwrap().error_for_status().unwrap();
+    user
+}
+
+/// What a user gets that signs in.
+async fn sign_in(server: &Server, user: &str) -> Value {
+    let asked = json!({
+        "AuthFlow": "USER_PASSWORD_AUTH", "ClientId": "headwater",
+        "AuthParameters": {"USERNAME": user, "PASSWORD": PASSWORD},
+    });
+    let request = Client::new().post(format!("{}/user-pool/", server.base()));
+    let request = request.header("x-amz-target", "AWSCognitoIdentityProviderService.InitiateAuth");
+    let answer = request.body(asked.to_string()).send().await.unwrap();
+    let mut answer: Value = answer.json().await.unwrap();
+    answer["AuthenticationResult"].take()
+}
+
+/// Id tokens, as they are and as bearers; nothing else that a sign-in gives.
+async fn id_tokens(table: &Table<'_>, good: &Value) {
+    let user = make_user(table.server, table.dataset).await;
+    let signed_in = sign_in(table.server, &user).await;
+    let token = |name: &str| signed_in[name].as_str().unwrap();
+    let success = || (200, json!({"message": "Success"}));
+    table.row(Header(token("IdToken")), post(POST), good.clone(), success()).await;
+    let bearer = format!("Bearer {}", token("IdToken"));
+    table.row(Header(&bearer), post(POST), good.clone(), success()).await;
+    // Another pool has a user of the same name.
+    let folder = tempfile::tempdir().unwrap();
+    let launch = Launch::local(folder.path()).set("HEADWATER_USER_POOL__ENABLED", "true");
+    let other = launch.set("HEADWATER_VEHICLES__ENABLED", "true").start().await;
+    let elsewhere = sign_in(&other, &make_user(&other, table.dataset).await).await;
+    let elsewhere = elsewhere["IdToken"].as_str().unwrap();
+    let (head, _) = token("IdToken").rsplit_once('.').unwrap();
+    let forged = format!("{head}.{}", elsewhere.rsplit_once('.').unwrap().1);
+    for wrong in [token("AccessToken"), token("RefreshToken"), elsewhere, &forged, head] {
+        let unauthorized = (401, json!({"message": "Unauthorized"}));
+        table.row(Header(wrong), post(POST), good.clone(), unauthorized).await;
+    }
 }
 
 /// Every refusal names the field.
