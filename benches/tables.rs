@@ -155,15 +155,34 @@ async fn until_through(server: &Server, table: &str, records: usize) {
     }
 }
 
-/// Defines a table over what is in the log, and waits until it is made.
+/// Says which tables there are.
+async fn set_tables(server: &Server, tables: Value) {
+    let request = Client::new().patch(format!("{}/api/v1/streams/buses/1", server.base));
+    let edit = json!({ "tables": tables });
+    let answer = request.bearer_auth(TOKEN).json(&edit).send().await.expect("define tables");
+    assert!(answer.status().is_success(), "the tables were not changed: {answer:?}");
+}
+
+/// Waits until the server has nothing to do.
+async fn until_idle(server: &Server) {
+    loop {
+        let before = process::cpu(server.id());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if process::cpu(server.id()).saturating_sub(before) < Duration::from_millis(20) {
+            return;
+        }
+    }
+}
+
+/// Defines a table over what is in the log, and waits until it is made. The one before is removed first: that is
+/// none of its work.
 fn make(server: &Server, rows: usize, number: usize) -> Sample {
     runtime().block_on(async {
+        set_tables(server, json!([])).await;
+        until_idle(server).await;
         let (began, cpu) = (Instant::now(), process::cpu(server.id()));
         let name = format!("made-{number}");
-        let request = Client::new().patch(format!("{}/api/v1/streams/buses/1", server.base));
-        let edit = json!({"tables": [{ "name": name }]});
-        let answer = request.bearer_auth(TOKEN).json(&edit).send().await.expect("define a table");
-        assert!(answer.status().is_success(), "the table was not made: {answer:?}");
+        set_tables(server, json!([{ "name": name }])).await;
         until_through(server, &name, rows).await;
         let (wall, cpu) = (began.elapsed(), process::cpu(server.id()).saturating_sub(cpu));
         Sample { events: rows as u64, wall, cpu, ..Sample::default() }

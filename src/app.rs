@@ -12,12 +12,11 @@ mod workers;
 
 use std::time::Duration;
 
-use axum::Router;
 use axum::routing::get;
 use http::StatusCode;
 use indexer::Indexer;
 use ingest::Ingest;
-use ingest::auth::Guard;
+use ingest::auth::{Guard, Guarded};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -151,7 +150,7 @@ async fn router(
     (parts, metrics): (&Parts, PrometheusHandle),
     (config, surfaces): (&Config, Vec<Surface>),
     end: CancellationToken,
-) -> Router {
+) -> Guarded {
     let ready = move || async move {
         if end.is_cancelled() {
             (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
@@ -174,7 +173,7 @@ async fn router(
         .fallback(ingest::http::not_found)
         .method_not_allowed_fallback(ingest::http::method_not_allowed);
     let guard = Guard::new(parts.ingest.clone()).open(["/healthz", "/readyz", "/grpc.health.v1.Health/"]);
-    ingest::auth::layer(
+    Guarded::new(
         router,
         guard
             .open(Ingest::OPEN_PATHS)

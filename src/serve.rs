@@ -4,28 +4,27 @@ mod patience;
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
 use axum::response::Response;
 use broker::access::Peer;
-use http::StatusCode;
-use http::header::HeaderValue;
+use futures::FutureExt as _;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{Method, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use indexer::Handover;
-use ingest::auth::seal;
+use ingest::auth::{Guarded, seal};
 use ingest::http::shown_path;
 use proto::problem::{Kind, Problem, render};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt as _;
-use tower_http::catch_panic::CatchPanicLayer;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
@@ -54,11 +53,11 @@ const REQUEST_ID: &str = "x-request-id";
 /// Accepts connections until `stop`, then lets those that are open finish their requests.
 pub(crate) async fn listen(
     listener: TcpListener,
-    router: Router,
+    doors: Guarded,
     limits: Limits,
     (connections, stop): (Connections, CancellationToken),
 ) {
-    let router = finish_router(router, limits.header_bytes_max.bytes());
+    let front = Arc::new(Front { doors, header_bytes_max: limits.header_bytes_max.bytes() });
     loop {
         let accepted = tokio::select! {
             biased;
@@ -68,7 +67,7 @@ pub(crate) async fn listen(
         match accepted {
             Ok((stream, address)) => {
                 let peer = Peer(address.ip());
-                connections.spawn(serve((stream, peer), router.clone(), limits.clone(), stop.clone()));
+                connections.spawn(serve((stream, peer), front.clone(), limits.clone(), stop.clone()));
             }
             Err(error) => {
                 warn!(%error, "cannot accept a connection");
@@ -78,44 +77,70 @@ pub(crate) async fn listen(
     }
 }
 
-/// What every answer gets: an id, a body where it is a refusal, a 431 where the headers are too large
-/// and a 500 where the handler panicked.
-fn finish_router(router: Router, header_bytes_max: usize) -> Router {
-    let on_panic = |_| {
-        let message = "the request ran into a bug".to_owned();
-        Problem { kind: Kind::Internal, message, field: None }.into_response::<Body>()
-    };
-    router
-        .layer(CatchPanicLayer::custom(on_panic))
-        .layer(from_fn_with_state(header_bytes_max, measure))
-        .layer(from_fn(identify))
+/// What comes before all doors of a port.
+struct Front {
+    doors: Guarded,
+    header_bytes_max: usize,
 }
 
-/// Refuses headers above the limit, with the field. Those that are larger still never come here:
-/// hyper refuses them itself, without a body.
-async fn measure(State(bytes_max): State<usize>, request: Request, next: Next) -> Response {
-    // As HTTP/1 writes them: `name: value` and a line's end.
-    let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
-    let bytes = lines.sum::<usize>() + request.uri().to_string().len();
-    if bytes <= bytes_max {
-        return next.run(request).await;
+impl Front {
+    /// The answer to a request. Each gets an id, a body where it is a refusal, a 431 where the headers are too
+    /// large and a 500 where the handler panicked.
+    async fn answer(&self, request: Request) -> Response {
+        let (id, is_head) = (request_id(&request), request.method() == Method::HEAD);
+        let told = tracing::enabled!(tracing::Level::DEBUG)
+            .then(|| (request.method().clone(), shown_path(request.uri().path()).into_owned()));
+        let answer = match self.measure(&request) {
+            None => AssertUnwindSafe(self.doors.answer(request)).catch_unwind().await,
+            Some(refused) => Ok(refused),
+        };
+        let mut answer = seal(render(answer.unwrap_or_else(|_| on_panic()), &id)).await;
+        if let Some((method, path)) = told {
+            debug!(request_id = id, %method, path, status = answer.status().as_u16(), "answered");
+        }
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            answer.headers_mut().insert(REQUEST_ID, id);
+        }
+        if is_head { without_body(answer) } else { answer }
     }
-    let message = format!("path and headers have at most {bytes_max} bytes (header_bytes_max), not {bytes}");
-    let field = Some("headers".to_owned());
-    let mut response: Response = Problem { kind: Kind::TooLarge, message, field }.into_response();
-    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    response
+
+    /// Refuses headers above the limit, with the field. Those that are larger still never come here: hyper refuses
+    /// them itself, without a body.
+    fn measure(&self, request: &Request) -> Option<Response> {
+        // As HTTP/1 writes them: `name: value` and a line's end.
+        let lines = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+        let (bytes, bytes_max) = (lines.sum::<usize>() + length(request.uri()), self.header_bytes_max);
+        if bytes <= bytes_max {
+            return None;
+        }
+        let message =
+            format!("path and headers have at most {bytes_max} bytes (header_bytes_max), not {bytes}");
+        let field = Some("headers".to_owned());
+        let mut response: Response = Problem { kind: Kind::TooLarge, message, field }.into_response();
+        *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        Some(response)
+    }
 }
 
-async fn identify(request: Request, next: Next) -> Response {
-    let id = request_id(&request);
-    let (method, path) = (request.method().clone(), shown_path(request.uri().path()).into_owned());
-    let mut response = seal(render(next.run(request).await, &id)).await;
-    debug!(request_id = id, %method, path, status = response.status().as_u16(), "answered");
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+/// What HEAD is answered with: routers leave bodies out by themselves, but that of a refusal is written later.
+fn without_body(answer: Response) -> Response {
+    let (mut parts, body) = answer.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+        parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
     }
-    response
+    Response::from_parts(parts, Body::empty())
+}
+
+/// How long an address is as text.
+fn length(uri: &Uri) -> usize {
+    let scheme = uri.scheme_str().map_or(0, |scheme| scheme.len() + 3);
+    let authority = uri.authority().map_or(0, |authority| authority.as_str().len());
+    scheme + authority + uri.path_and_query().map_or(0, |path| path.as_str().len())
+}
+
+fn on_panic() -> Response {
+    let message = "the request ran into a bug".to_owned();
+    Problem { kind: Kind::Internal, message, field: None }.into_response()
 }
 
 /// The client's own id where it is short and plain, else a new one.
@@ -129,18 +154,18 @@ fn request_id(request: &Request) -> String {
 
 fn serve(
     (stream, peer): (TcpStream, Peer),
-    router: Router,
+    front: Arc<Front>,
     limits: Limits,
     stop: CancellationToken,
 ) -> impl Future<Output = ()> + Send {
     let handover = Handover::default();
     let left = handover.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let router = router.clone();
+        let front = front.clone();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(left.clone());
-        async move { Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|e| match e {})) }
+        async move { Ok::<_, Infallible>(front.answer(request).await) }
     });
     async move {
         if let Err(error) = stream.set_nodelay(true) {

@@ -240,7 +240,7 @@ async fn kill_often(launch: Launch, dataset: &str) {
     account(&server, dataset, &sent).await;
     check_table(&server, dataset).await;
     until("a snapshot of the table", async || {
-        server.data().join("objects/tables").join(dataset).exists().then_some(())
+        server.data().join("objects/tables/green").join(dataset).exists().then_some(())
     })
     .await;
     server.kill();

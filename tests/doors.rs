@@ -331,6 +331,29 @@ async fn a_client_of_http_2_reads_why_its_body_was_refused_while_it_sends_on() {
 }
 
 #[tokio::test]
+async fn heads_are_answered_without_bodies() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Launch::local(folder.path()).start().await;
+    let clients = [reqwest::Client::builder(), reqwest::Client::builder().http2_prior_knowledge()];
+    for client in clients.map(|client| client.build().unwrap()) {
+        for (path, token, wanted) in [
+            ("/healthz", TOKEN, StatusCode::OK),
+            (STREAMS, TOKEN, StatusCode::OK),
+            (STREAMS, "another", StatusCode::UNAUTHORIZED),
+            (RECORDS, TOKEN, StatusCode::METHOD_NOT_ALLOWED),
+            ("/api/v1/nothing", TOKEN, StatusCode::NOT_FOUND),
+        ] {
+            let answer = client.head(format!("{}{path}", server.base())).bearer_auth(token);
+            let answer = answer.send().await.unwrap();
+            assert_eq!(answer.status(), wanted, "{path}");
+            let length: u64 = answer.headers()["content-length"].to_str().unwrap().parse().unwrap();
+            assert!(length > 0, "{path}: what GET would be answered with");
+            assert!(answer.bytes().await.unwrap().is_empty(), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_acked_is_found_at_once() {
     let folder = tempfile::tempdir().unwrap();
     let server = open(Launch::local(folder.path()), json!({"transform": ".seen = true"})).await;

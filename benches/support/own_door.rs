@@ -12,7 +12,7 @@ use axum::routing::get;
 use broker::log::sled::{SledLog, SledOptions};
 use broker::time::SystemClock;
 use broker::{Catalog, Clock, Principal};
-use ingest::auth::{Credentials, Guard, layer};
+use ingest::auth::{Credentials, Guard, Guarded};
 use ingest::{Ingest, Limits, Parts};
 use tokio_util::sync::CancellationToken;
 
@@ -53,9 +53,13 @@ async fn serve(folder: &Path, address: SocketAddr, is_guarded: bool) {
     });
     let ready = axum::Router::new().route("/readyz", get(|| async { "ready\n" }));
     let router = ingest.router();
-    let router = if is_guarded { layer(router, Guard::new(ingest)) } else { router.layer(from_fn(let_in)) };
+    let router = if is_guarded {
+        Guarded::new(router.merge(ready), Guard::new(ingest).open(["/readyz"])).into_router()
+    } else {
+        router.layer(from_fn(let_in)).merge(ready)
+    };
     let listener = tokio::net::TcpListener::bind(address).await.expect("listen");
-    axum::serve(listener, router.merge(ready)).await.expect("serve");
+    axum::serve(listener, router).await.expect("serve");
 }
 
 async fn let_in(mut request: Request, next: Next) -> Response {

@@ -15,6 +15,8 @@ use super::local::runtime;
 pub(crate) const NAME: &str = "raw-table";
 /// How many rows are written at once.
 const BATCH: usize = 256;
+/// As much as tables have by default.
+const CACHE_BYTES: u64 = 256 << 20;
 /// As long as a row's answer is.
 const ANSWER: &str = r#"{"key":"bus-0000000","value":{"busId":"bus-0000000","latitude":"76.54321","longitude":"-12.34567"},"updated_at":"2026-01-01T00:00:00.000Z","timestamp":"2026-01-01T00:00:00.000Z","expires_at":null,"position":{"partition":0,"offset":100000},"complete_through":[{"partition":0,"offset":250000},{"partition":1,"offset":250000},{"partition":2,"offset":250000},{"partition":3,"offset":250000}]}"#;
 
@@ -42,7 +44,7 @@ pub(crate) fn was_asked_for() -> bool {
 
 /// Writes rows as sled takes them best.
 pub(crate) fn fill(folder: &Path, rows: usize) -> sled::Tree {
-    let db = sled::Config::new().path(folder).cache_capacity(64 << 20).open().expect("open sled");
+    let db = sled::Config::new().path(folder).cache_capacity(CACHE_BYTES).open().expect("open sled");
     let tree = db.open_tree("rows").expect("open a tree");
     for first in (0..rows).step_by(BATCH) {
         let mut batch = sled::Batch::default();

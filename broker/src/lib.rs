@@ -22,7 +22,7 @@ pub mod sink;
 pub mod time;
 pub mod topic;
 pub mod transform;
-mod varint;
+pub mod varint;
 pub mod worker;
 
 pub use access::{Permission, Principal};

@@ -3,7 +3,7 @@
 use bytes::Buf;
 
 /// Appends an integer, seven bits a byte, the lowest first.
-pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
+pub fn put(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value as u8) | 0x80);
         value >>= 7;
@@ -12,7 +12,7 @@ pub(crate) fn put(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Takes an integer from the front; none if the bytes end within it or it has more than 64 bits.
-pub(crate) fn take(bytes: &mut impl Buf) -> Option<u64> {
+pub fn take(bytes: &mut impl Buf) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = bytes.try_get_u8().ok()?;
@@ -26,12 +26,12 @@ pub(crate) fn take(bytes: &mut impl Buf) -> Option<u64> {
 }
 
 /// Small numbers of either sign become small numbers.
-pub(crate) fn zigzag(value: i64) -> u64 {
+pub fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
 /// The reverse of [`zigzag`].
-pub(crate) fn unzigzag(value: u64) -> i64 {
+pub fn unzigzag(value: u64) -> i64 {
     ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 

@@ -62,7 +62,7 @@ pub struct TableLimits {
 impl Default for TableLimits {
     fn default() -> Self {
         let (wait_max, snapshot_age) = (Duration::from_secs(5), Duration::from_secs(3_600));
-        Self { wait_max, cache_bytes: 64 << 20, snapshot_age }
+        Self { wait_max, cache_bytes: 256 << 20, snapshot_age }
     }
 }
 

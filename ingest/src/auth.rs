@@ -15,12 +15,12 @@ pub(crate) mod sigv4;
 pub(crate) mod tokens;
 pub(crate) mod webhooks;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::Request;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -32,6 +32,7 @@ use http::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use jsonwebtoken::Algorithm;
 use proto::problem::{Kind, Problem};
 use subtle::ConstantTimeEq as _;
+use tower::ServiceExt as _;
 
 use self::attempts::{Attempts, Subject};
 use self::derived::Derived;
@@ -353,56 +354,81 @@ impl Guard {
     }
 }
 
-fn is_among(paths: &[String], path: &str) -> bool {
+pub(crate) fn is_among(paths: &[String], path: &str) -> bool {
     paths.iter().any(|known| path == known || (known.ends_with('/') && path.starts_with(known)))
 }
 
-/// Puts the guard in front of every route of `router` and of its fallbacks, those of unknown paths
-/// too, and reads what is left of the bodies that any of them refuses. Handlers find the [`Principal`]
-/// as an extension of the request. Routes that are added later are not covered.
-pub fn layer(router: Router, guard: Guard) -> Router {
-    router.layer(from_fn_with_state(guard, pass))
+/// A guard in front of every route of a router and of its fallbacks, those of unknown paths too, which
+/// reads what is left of the bodies that any of them refuses. Handlers find the [`Principal`] as an
+/// extension of the request.
+///
+/// It is no layer of the router: those are put around each route, and copied with it for every request.
+#[derive(Clone)]
+pub struct Guarded {
+    router: Router,
+    guard: Guard,
 }
 
-async fn pass(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let (request, home) = lend(request);
-    let answer = check(guard, request, next).await;
-    home.linger(answer.status()).await;
-    answer
-}
+impl Guarded {
+    /// This router behind this guard.
+    pub fn new(router: Router, guard: Guard) -> Self {
+        Self { router, guard }
+    }
 
-async fn check(guard: Guard, request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    if is_among(&guard.open, path) {
-        return next.run(request).await;
+    /// The same as a router, for what takes nothing else.
+    pub fn into_router(self) -> Router {
+        let answer = move |request| {
+            let guarded = self.clone();
+            async move { Ok::<_, Infallible>(guarded.answer(request).await) }
+        };
+        Router::new().fallback_service(tower::service_fn(answer))
     }
-    let is_left = is_among(&guard.left, path);
-    let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
-    let checked = if hawk::presented(request.headers()).is_some() {
-        match guard.ingest.check_signed(request, peer).await {
-            Ok(checked) => checked,
-            Err(refusal) => return *refusal,
-        }
-    } else {
-        let found = guard.ingest.credentials.identify(request.headers(), peer).await;
-        Checked { found, request, seal: None }
-    };
-    let Checked { found, mut request, seal } = checked;
-    let mut answer = match found {
-        found if is_left => {
-            request.extensions_mut().insert(Caller(found));
-            next.run(request).await
-        }
-        Ok(principal) => {
-            request.extensions_mut().insert(principal);
-            next.run(request).await
-        }
-        Err(denial) => refused(request.headers(), denial),
-    };
-    if let Some(seal) = seal {
-        answer.extensions_mut().insert(seal);
+
+    /// The answer to a request.
+    pub async fn answer(&self, request: Request) -> Response {
+        let (request, home) = lend(request);
+        let answer = self.check(request).await;
+        home.linger(answer.status()).await;
+        answer
     }
-    answer
+
+    async fn check(&self, request: Request) -> Response {
+        let (guard, path) = (&self.guard, request.uri().path());
+        if is_among(&guard.open, path) {
+            return self.route(request).await;
+        }
+        let is_left = is_among(&guard.left, path);
+        let peer = request.extensions().get::<Peer>().copied().unwrap_or_default();
+        let checked = if hawk::presented(request.headers()).is_some() {
+            match guard.ingest.check_signed(request, peer).await {
+                Ok(checked) => checked,
+                Err(refusal) => return *refusal,
+            }
+        } else {
+            let found = guard.ingest.credentials.identify(request.headers(), peer).await;
+            Checked { found, request, seal: None }
+        };
+        let Checked { found, mut request, seal } = checked;
+        let mut answer = match found {
+            found if is_left => {
+                request.extensions_mut().insert(Caller(found));
+                self.route(request).await
+            }
+            Ok(principal) => {
+                request.extensions_mut().insert(principal);
+                self.route(request).await
+            }
+            Err(denial) => refused(request.headers(), denial),
+        };
+        if let Some(seal) = seal {
+            answer.extensions_mut().insert(seal);
+        }
+        answer
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        self.router.clone().oneshot(request).await.unwrap_or_else(|never| match never {})
+    }
 }
 
 /// Signs the answer to a signed request. It is the last to touch it, as its body is covered.
@@ -429,7 +455,6 @@ mod tests {
     use axum::routing::get;
     use http::StatusCode;
     use rstest::rstest;
-    use tower::ServiceExt as _;
 
     use super::*;
     use crate::testing::Doors;
@@ -446,7 +471,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        layer(router, guard).oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+        Guarded::new(router, guard).answer(request.body(Body::empty()).unwrap()).await
     }
 
     #[rstest]

@@ -113,7 +113,7 @@ impl Ingest {
     }
 
     /// The HTTP doors, to be merged with other routers. Errors carry a [`proto::problem::Problem`]
-    /// as an extension; the server renders their bodies. [`auth::layer`] goes around them all, and
+    /// as an extension; the server renders their bodies. [`auth::Guarded`] goes around them all, and
     /// reads what refused requests go on to send.
     pub fn router(self: &Arc<Self>) -> axum::Router {
         http::router(self.clone())

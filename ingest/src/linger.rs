@@ -28,18 +28,19 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 /// Takes the body out of a request and lends it to it, so that what the request's handler leaves can be read.
 /// A body that is not to be read, or that there is nothing of, stays where it is.
 pub(crate) fn lend(request: Request) -> (Request, Home) {
-    let home = Home::default();
     let headers = request.headers();
     if request.body().is_end_stream() || headers.contains_key(EXPECT) || is_grpc(headers) {
-        return (request, home);
+        return (request, Home(None));
     }
-    let request = request.map(|body| Body::new(Lent { body, home: home.clone() }));
-    (request, home)
+    let place = Place::default();
+    let request = request.map(|body| Body::new(Lent { body, home: Arc::clone(&place) }));
+    (request, Home(Some(place)))
 }
 
-/// Where a lent body goes when its reader is through with it.
-#[derive(Clone, Default)]
-pub(crate) struct Home(Arc<Mutex<Option<Body>>>);
+type Place = Arc<Mutex<Option<Body>>>;
+
+/// Where a lent body goes when its reader is through with it; none where none was lent.
+pub(crate) struct Home(Option<Place>);
 
 impl Home {
     /// Reads what came back of the body if the request was answered with a refusal.
@@ -48,7 +49,7 @@ impl Home {
         if !is_refused || status == StatusCode::REQUEST_TIMEOUT {
             return;
         }
-        let body = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let body = self.0.and_then(|place| place.lock().unwrap_or_else(PoisonError::into_inner).take());
         if let Some(body) = body {
             discard(body).await;
         }
@@ -58,7 +59,7 @@ impl Home {
 /// A body that goes home with what was not read of it.
 struct Lent {
     body: Body,
-    home: Home,
+    home: Place,
 }
 
 impl HttpBody for Lent {
@@ -85,7 +86,7 @@ impl Drop for Lent {
     fn drop(&mut self) {
         if !self.body.is_end_stream() {
             let rest = std::mem::take(&mut self.body);
-            *self.home.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
+            *self.home.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
         }
     }
 }

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
 use crate::auth::pool::{Pool, PoolSettings};
-use crate::auth::{self, Credentials, Guard};
+use crate::auth::{self, Credentials, Guard, Guarded};
 use crate::http::{Tracking, UserPool, UserPoolSettings};
 use crate::{Ingest, Limits, Parts};
 
@@ -122,7 +122,7 @@ impl Doors {
         let render =
             |response: Response| async { auth::seal(proto::problem::render(response, "request-1")).await };
         let guard = Guard::new(ingest.clone()).open(Ingest::OPEN_PATHS).leave(Ingest::LEFT_PATHS);
-        let router = auth::layer(ingest.router(), guard);
+        let router = Guarded::new(ingest.router(), guard).into_router();
         let router = router.layer(axum::middleware::map_response(render));
         Self { ingest, log, clock, router, pool, _folder: folder }
     }
@@ -130,18 +130,26 @@ impl Doors {
     /// The same with the collector of user events, instead of one that was there before.
     pub(crate) async fn with_tracking(self, is_open: bool) -> Self {
         let tracking = Tracking::new(self.ingest.clone(), is_open).await.unwrap();
-        let guard = Guard::new(self.ingest.clone()).leave(Tracking::PATHS);
-        let router = auth::layer(tracking.router(), guard).fallback_service(self.router);
-        Self { router, ..self }
+        self.beside(tracking.router(), Tracking::PATHS.map(str::to_owned).to_vec())
     }
 
     /// The same with a pool of users below `/pool`, whose first key is made.
     pub(crate) async fn with_user_pool(self, sign_up: bool) -> Self {
         let settings = UserPoolSettings { sign_up, messages: "user_messages".to_owned() };
         let door = UserPool::new(self.ingest.clone(), self.pool.clone(), settings).await.unwrap();
-        let guard = Guard::new(self.ingest.clone()).leave(UserPool::PATHS.map(|path| format!("/pool{path}")));
-        let router = auth::layer(door.router("/pool"), guard).fallback_service(self.router);
-        Self { router, ..self }
+        self.beside(door.router("/pool"), UserPool::PATHS.map(|path| format!("/pool{path}")).to_vec())
+    }
+
+    /// The same with other doors at these paths, which refuse by themselves.
+    fn beside(self, router: Router, paths: Vec<String>) -> Self {
+        let guard = Guard::new(self.ingest.clone()).leave(paths.clone());
+        let (guarded, others) = (Guarded::new(router, guard), self.router);
+        let answer = move |request: Request<Body>| {
+            let (guarded, others) = (guarded.clone(), others.clone());
+            let is_there = auth::is_among(&paths, request.uri().path());
+            async move { if is_there { Ok(guarded.answer(request).await) } else { others.oneshot(request).await } }
+        };
+        Self { router: Router::new().fallback_service(tower::service_fn(answer)), ..self }
     }
 
     /// A guard over the same catalog.

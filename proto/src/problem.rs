@@ -1,7 +1,7 @@
 //! Error kinds and how each looks over HTTP and gRPC. A kind exists only if a caller acts
 //! differently on it.
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use tonic::{Code, Status};
@@ -149,7 +149,10 @@ pub fn render<B: From<String>>(mut response: Response<B>, request_id: &str) -> R
     };
     let body = ProblemBody { error: Identified { problem: &problem, request_id } };
     let body = serde_json::to_string(&body).expect("strings always become JSON");
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // A router may have said already how long nothing is.
+    headers.remove(CONTENT_LENGTH);
     *response.body_mut() = B::from(body);
     response
 }
@@ -163,7 +166,10 @@ mod tests {
     #[test]
     fn an_answer_has_all_its_members_also_without_a_field() {
         let problem = Problem { kind: Kind::NotFound, message: "gone".to_owned(), field: None };
-        let answer: Response<String> = render(problem.into_response(), "r-1");
+        let mut answer: Response<String> = problem.into_response();
+        answer.headers_mut().insert("content-length", "0".parse().unwrap());
+        let answer = render(answer, "r-1");
+        assert!(!answer.headers().contains_key("content-length"), "it is another one");
         let wanted = r#"{"error":{"kind":"not_found","message":"gone","field":null,"request_id":"r-1"}}"#;
         assert_eq!(answer.body(), wanted);
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use indexer::{Positions, Profiles};
-use ingest::auth::{Guard, layer};
+use ingest::auth::{Guard, Guarded};
 use ingest::http::{Tracking, UserPool, UserPoolSettings, VehicleSettings, Vehicles};
 use tokio::net::TcpListener;
 use utoipa::openapi::OpenApi as Api;
@@ -127,7 +127,7 @@ impl Surface {
         self,
         address: SocketAddr,
         parts: &Parts,
-    ) -> Result<(&'static str, TcpListener, Router), Failure> {
+    ) -> Result<(&'static str, TcpListener, Guarded), Failure> {
         let listener = TcpListener::bind(address).await.or_fail(format!("listen on {address}"))?;
         let router = self
             .router
@@ -135,6 +135,6 @@ impl Surface {
             .method_not_allowed_fallback(ingest::http::method_not_allowed);
         let guard = Guard::new(parts.ingest.clone()).leave(self.paths);
         tracing::info!(%address, surface = self.name, "ready");
-        Ok((self.name, listener, layer(router, guard)))
+        Ok((self.name, listener, Guarded::new(router, guard)))
     }
 }

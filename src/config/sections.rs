@@ -389,7 +389,7 @@ pub(crate) struct Tables {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { cache_bytes: Size::mib(64), snapshot_age: Span::seconds(HOUR) }
+        Self { cache_bytes: Size::mib(256), snapshot_age: Span::seconds(HOUR) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `/api/v1/tables`: rows of keyed tables, by key, by several keys or in the order of keys.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -46,10 +47,11 @@ struct TableJson {
 /// A row. A key that is not UTF-8 shows what of it is.
 #[derive(Serialize, ToSchema)]
 #[schema(as = TableRow)]
-pub(super) struct RowJson {
-    key: String,
+pub(super) struct RowJson<'r> {
+    #[schema(value_type = String)]
+    key: Cow<'r, str>,
     #[schema(value_type = Object)]
-    value: Box<RawValue>,
+    value: &'r RawValue,
     /// When its record arrived.
     #[schema(value_type = String, format = DateTime)]
     updated_at: Timestamp,
@@ -72,16 +74,16 @@ struct Position {
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = TableRowAnswer)]
-pub(super) struct RowAnswer {
+pub(super) struct RowAnswer<'r> {
     #[serde(flatten)]
-    row: RowJson,
+    row: RowJson<'r>,
     complete_through: Vec<Through>,
 }
 
 #[derive(Serialize, ToSchema)]
 #[schema(as = TableRows)]
-pub(super) struct RowsJson {
-    rows: Vec<RowJson>,
+pub(super) struct RowsJson<'r> {
+    rows: Vec<RowJson<'r>>,
     cursor: Option<String>,
     complete_through: Vec<Through>,
 }
@@ -147,7 +149,7 @@ pub(super) async fn row(
     let row = indexer.tables.get(&table, key.as_bytes())?;
     let row = row.ok_or_else(|| Error::not_found(format!("table {name} has no row of this key")))?;
     let bytes = ROW_BYTES + row.value.as_ref().map_or(0, bytes::Bytes::len);
-    let row = shown(key.as_bytes(), row)?;
+    let row = shown(key.as_bytes(), &row)?;
     Ok(answer("application/json", json(bytes, &RowAnswer { row, complete_through })?.into()))
 }
 
@@ -199,7 +201,7 @@ pub(super) async fn rows(
     };
     let sizes = found.iter().map(|(_, row)| ROW_BYTES + row.value.as_ref().map_or(0, bytes::Bytes::len));
     let bytes = sizes.sum();
-    let rows = found.into_iter().map(|(key, row)| shown(&key, row)).collect::<Result<_>>()?;
+    let rows = found.iter().map(|(key, row)| shown(key, row)).collect::<Result<_>>()?;
     let cursor = after.map(|after| URL_SAFE_NO_PAD.encode(after));
     Ok(answer("application/json", json(bytes, &RowsJson { rows, cursor, complete_through })?.into()))
 }
@@ -246,13 +248,12 @@ fn keys(uri: &Uri) -> Result<Vec<Vec<u8>>> {
     Ok(keys)
 }
 
-fn shown(key: &[u8], row: Row) -> Result<RowJson> {
+fn shown<'r>(key: &'r [u8], row: &'r Row) -> Result<RowJson<'r>> {
     let position = Position { partition: row.partition(), offset: row.offset().0 };
-    let text = String::from_utf8(row.value.unwrap_or_default().into());
-    let text = text.or_error(Kind::Corrupt, "read a row")?;
+    let value = row.value.as_deref().unwrap_or_default();
     Ok(RowJson {
-        key: String::from_utf8_lossy(key).into_owned(),
-        value: RawValue::from_string(text).or_error(Kind::Corrupt, "read a row")?,
+        key: String::from_utf8_lossy(key),
+        value: serde_json::from_slice(value).or_error(Kind::Corrupt, "read a row")?,
         updated_at: row.arrival,
         timestamp: row.time,
         expires_at: row.expires,

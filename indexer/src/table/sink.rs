@@ -86,6 +86,10 @@ impl Sink for TableSink {
     }
 
     async fn flush(&mut self, upto: &Checkpoint) -> Result<Flushed> {
+        let flushed = Flushed { through: upto.clone(), appends: Vec::new() };
+        if !self.tables.iter().any(Staged::has_work) {
+            return Ok(flushed);
+        }
         let (mut tables, now) = (std::mem::take(&mut self.tables), self.clock.now());
         self.tables = blocking(move || {
             for table in &mut tables {
@@ -103,7 +107,7 @@ impl Sink for TableSink {
             Ok(tables)
         })
         .await?;
-        Ok(Flushed { through: upto.clone(), appends: Vec::new() })
+        Ok(flushed)
     }
 
     fn unsettled(&mut self) -> Vec<Place> {
@@ -133,6 +137,11 @@ impl Sink for TableSink {
 }
 
 impl Staged {
+    /// Whether there is something to write, or rows may have ended.
+    fn has_work(&self) -> bool {
+        !self.staged.is_empty() || self.tree.has_ends() || !self.tree.is_at(&self.lanes)
+    }
+
     fn take(&mut self, place: &Place, entries: &[Entry], next: Offset) {
         let partition = place.partition.0;
         let mut lane = self.lanes.get(&partition).copied().unwrap_or_default();

@@ -7,8 +7,9 @@
 //! table.
 //!
 //! ```text
-//!   tables/DATASET/VERSION.LIFE.TABLE.DEFINITION/BEGUN-RANDOM/PART   { length u32, zstd( rows ) }…
-//!                                               /BEGUN-RANDOM.list   CRC-32 as hexadecimal digits, JSON
+//!   tables/CONFIDENTIALITY/DATASET/VERSION.LIFE.TABLE.DEFINITION/
+//!     BEGUN-RANDOM/PART   { length u32, zstd( rows ) }…
+//!     BEGUN-RANDOM.list   CRC-32 as hexadecimal digits, JSON
 //!   rows: { key length u32, key, row length u32, row }…
 //! ```
 
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use broker::catalog::Stream;
 use broker::{Error, Kind, Offset, Result, ResultExt as _, Timestamp};
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -100,8 +102,8 @@ impl Snapshots {
     }
 
     /// Those of a table, the latest first.
-    async fn list(&self, id: &str) -> Result<Vec<Path>> {
-        let listed = self.objects.list_with_delimiter(Some(&folder(id))).await;
+    async fn list(&self, of: &str) -> Result<Vec<Path>> {
+        let listed = self.objects.list_with_delimiter(Some(&folder(of))).await;
         let listed = listed.or_error(Kind::Unavailable, "list snapshots of a table")?;
         let mut found: Vec<Path> = listed.objects.into_iter().map(|object| object.location).collect();
         found.retain(|location| location.as_ref().ends_with(LIST));
@@ -110,8 +112,8 @@ impl Snapshots {
     }
 
     /// What the latest says of itself; none where there is none that can be read.
-    pub(super) async fn latest(&self, id: &str) -> Result<Option<Contents>> {
-        for location in self.list(id).await? {
+    pub(super) async fn latest(&self, of: &str) -> Result<Option<Contents>> {
+        for location in self.list(of).await? {
             if let Some(contents) = readable(&location, self.contents(&location).await)? {
                 return Ok(Some(contents));
             }
@@ -136,7 +138,7 @@ impl Snapshots {
     }
 
     /// Writes all rows of a table that have not ended, and removes older snapshots of it.
-    pub(super) async fn write(&self, id: &str, tree: Arc<Tree>, now: Timestamp) -> Result<Contents> {
+    pub(super) async fn write(&self, of: &str, tree: Arc<Tree>, now: Timestamp) -> Result<Contents> {
         let name = format!("{:017}-{}", now.micros(), Uuid::new_v4().simple());
         // What is read after this may be later, and then comes once more.
         let lanes = tree.lanes();
@@ -152,17 +154,17 @@ impl Snapshots {
             while let Some(part) = made.recv().await {
                 let part: Bytes = part;
                 let sum = crc32fast::hash(&part);
-                self.put(&part_location(id, &name, parts.len()), part).await?;
+                self.put(&part_location(of, &name, parts.len()), part).await?;
                 parts.push(sum);
             }
             Ok::<_, Error>(parts)
         };
         let (written, put) = tokio::join!(writing, putting);
         (contents.parts, contents.rows) = (put?, written?);
-        let location = folder(id).join(format!("{name}{LIST}"));
+        let location = folder(of).join(format!("{name}{LIST}"));
         self.put(&location, contents.to_text()?.into()).await?;
         info!(%location, rows = contents.rows, parts = contents.parts.len(), "wrote a snapshot of a table");
-        for old in self.list(id).await?.into_iter().skip(KEPT) {
+        for old in self.list(of).await?.into_iter().skip(KEPT) {
             self.remove_snapshot(&old).await?;
         }
         Ok(contents)
@@ -170,10 +172,10 @@ impl Snapshots {
 
     /// Puts the rows of the latest snapshot that is whole into a table, and how far the log is in it. Answers whether
     /// there is one.
-    pub(super) async fn load(&self, id: &str, tree: &Arc<Tree>) -> Result<bool> {
-        for location in self.list(id).await? {
+    pub(super) async fn load(&self, of: &str, tree: &Arc<Tree>) -> Result<bool> {
+        for location in self.list(of).await? {
             let Some(contents) = readable(&location, self.contents(&location).await)? else { continue };
-            let loaded = self.load_rows((id, &location), &contents, tree).await;
+            let loaded = self.load_rows((of, &location), &contents, tree).await;
             if readable(&location, loaded)?.is_some() {
                 info!(%location, rows = contents.rows, "made a table from its snapshot");
                 return Ok(true);
@@ -184,13 +186,13 @@ impl Snapshots {
 
     async fn load_rows(
         &self,
-        (id, location): (&str, &Path),
+        (of, location): (&str, &Path),
         contents: &Contents,
         tree: &Arc<Tree>,
     ) -> Result<()> {
         let (name, mut rows) = (name_of(location).unwrap_or_default(), 0);
         for (index, sum) in contents.parts.iter().enumerate() {
-            let part = self.get(&part_location(id, name, index)).await?;
+            let part = self.get(&part_location(of, name, index)).await?;
             let (tree, sum) = (Arc::clone(tree), *sum);
             rows += blocking(move || {
                 let is_whole = crc32fast::hash(&part) == sum;
@@ -223,8 +225,8 @@ impl Snapshots {
         let is_stray = |object: &ObjectMeta| {
             let location = object.location.as_ref();
             let of = location.strip_suffix(LIST).or(location.rsplit_once('/').map(|(of, _)| of));
-            let id = of.and_then(id_of);
-            !id.is_some_and(|id| wanted.contains(id)) || !of.is_some_and(|of| whole.contains(of))
+            let owner = of.and_then(owner_of);
+            !owner.is_some_and(|owner| wanted.contains(owner)) || !of.is_some_and(|of| whole.contains(of))
         };
         for object in all.iter().filter(|object| is_stray(object)) {
             let written = Timestamp::from_utc(object.last_modified).unwrap_or_default();
@@ -266,12 +268,17 @@ fn readable<T>(location: &Path, read: Result<T>) -> Result<Option<T>> {
     }
 }
 
-fn folder(id: &str) -> Path {
-    Path::from(format!("{FOLDER}/{id}"))
+/// Whose snapshots they are: a table's id, behind how confidential its stream is.
+pub(super) fn name(stream: &Stream, id: &str) -> String {
+    format!("{}/{id}", stream.definition.confidentiality.name())
 }
 
-fn part_location(id: &str, name: &str, index: usize) -> Path {
-    folder(id).join(name).join(format!("{index:06}"))
+fn folder(of: &str) -> Path {
+    Path::from(format!("{FOLDER}/{of}"))
+}
+
+fn part_location(of: &str, name: &str, index: usize) -> Path {
+    folder(of).join(name).join(format!("{index:06}"))
 }
 
 /// The name of the snapshot whose parts are listed there.
@@ -279,9 +286,9 @@ fn name_of(location: &Path) -> Option<&str> {
     location.filename()?.strip_suffix(LIST)
 }
 
-/// The table of a snapshot: what of its path stands between [`FOLDER`] and its name.
-fn id_of(snapshot: &str) -> Option<&str> {
-    snapshot.strip_prefix(FOLDER)?.strip_prefix('/')?.rsplit_once('/').map(|(id, _)| id)
+/// Whose a snapshot is: what of its path stands between [`FOLDER`] and its name.
+fn owner_of(snapshot: &str) -> Option<&str> {
+    snapshot.strip_prefix(FOLDER)?.strip_prefix('/')?.rsplit_once('/').map(|(owner, _)| owner)
 }
 
 /// Gathers parts.

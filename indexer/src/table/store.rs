@@ -18,7 +18,7 @@ use tracing::warn;
 use super::read::Through;
 use super::row::{Head, Row};
 
-const FORMAT: (&[u8], &[u8]) = (b"format", b"1");
+const FORMAT: (&[u8], &[u8]) = (b"format", b"2");
 const LANE: u8 = 0;
 const ROW: u8 = 1;
 const END: u8 = 2;
@@ -193,6 +193,16 @@ impl Tree {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether the log is as far in it as that.
+    pub(super) fn is_at(&self, lanes: &BTreeMap<u32, Lane>) -> bool {
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) == *lanes
+    }
+
+    /// Whether its rows end.
+    pub(super) fn has_ends(&self) -> bool {
+        self.span.is_some()
+    }
+
     pub(super) fn lane(&self, partition: u32) -> Lane {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.get(&partition).copied().unwrap_or_default()
@@ -310,7 +320,10 @@ impl Tree {
     /// them. Blocks.
     pub(super) fn apply(&self, rows: &HashMap<Bytes, Row>, lanes: &BTreeMap<u32, Lane>) -> Result<()> {
         let mut batch = sled::Batch::default();
-        for (index, (key, row)) in rows.iter().enumerate() {
+        // Neighbours lie on one page.
+        let mut rows: Vec<(&Bytes, &Row)> = rows.iter().collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        for (index, (key, row)) in rows.into_iter().enumerate() {
             if index > 0 && index % BATCH_ROWS_MAX == 0 {
                 self.write(std::mem::take(&mut batch))?;
             }

@@ -10,7 +10,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::snapshot::Contents;
+use super::snapshot::{self, Contents};
 use super::store::Tree;
 use super::{Tables, id};
 
@@ -72,12 +72,13 @@ impl Tables {
         if lacking.is_empty() {
             return Ok(());
         }
-        let Some(latest) = self.snapshots.latest(id).await? else { return Ok(()) };
+        let name = snapshot::name(stream, id);
+        let Some(latest) = self.snapshots.latest(&name).await? else { return Ok(()) };
         let lanes = latest.lanes();
         let is_further =
             |(partition, next): &(u32, _)| lanes.get(partition).is_some_and(|lane| lane.next > *next);
         if lacking.iter().any(is_further) {
-            self.snapshots.load(id, tree).await?;
+            self.snapshots.load(&name, tree).await?;
         }
         Ok(())
     }
@@ -100,18 +101,21 @@ impl Tables {
     /// Writes those that are due.
     pub(super) async fn write_snapshots(&self, round: &mut Round) -> Result<()> {
         let (mut wanted, now) = (BTreeSet::new(), self.clock.now());
-        for stream in self.wanted(&self.catalog.all())?.values() {
+        let streams = self.wanted(&self.catalog.all())?;
+        // What a stream keeps from the object store is not put there by its tables either.
+        for stream in streams.values().filter(|stream| is_stored(stream)) {
             for spec in self.specs(stream) {
-                wanted.insert(id(stream, &spec)?);
+                let id = id(stream, &spec)?;
+                let name = snapshot::name(stream, &id);
+                if let Some(tree) = self.store.opened_tree(&id)
+                    && let Err(error) = self.write_snapshot(&name, tree, round).await
+                {
+                    warn!(table = id, %error, "no snapshot of a table was written");
+                }
+                wanted.insert(name);
             }
         }
-        for id in &wanted {
-            let Some(tree) = self.store.opened_tree(id) else { continue };
-            if let Err(error) = self.write_snapshot(id, tree, round).await {
-                warn!(table = id, %error, "no snapshot of a table was written");
-            }
-        }
-        round.seen.retain(|id, _| wanted.contains(id));
+        round.seen.retain(|name, _| wanted.contains(name));
         if round.cleared.is_none_or(|cleared| now.since(cleared) >= self.limits.snapshot_age) {
             round.cleared = Some(now);
             if let Err(error) = self.snapshots.clear(&wanted, now).await {
@@ -121,23 +125,29 @@ impl Tables {
         Ok(())
     }
 
-    async fn write_snapshot(&self, id: &str, tree: Arc<Tree>, round: &mut Round) -> Result<()> {
+    async fn write_snapshot(&self, name: &str, tree: Arc<Tree>, round: &mut Round) -> Result<()> {
         let (now, age_max) = (self.clock.now(), self.limits.snapshot_age);
         let records = tree.lanes().values().map(|lane| lane.next.0).sum();
-        if let Some(seen) = round.seen.get(id)
+        if let Some(seen) = round.seen.get(name)
             && !seen.is_due(records, now, age_max)
         {
             return Ok(());
         }
         // Another process may have written one.
-        let latest = self.snapshots.latest(id).await?.map(|contents| Seen::of(&contents));
-        let before = round.seen.get(id).copied();
+        let latest = self.snapshots.latest(name).await?.map(|contents| Seen::of(&contents));
+        let before = round.seen.get(name).copied();
         let seen = latest.or(before).unwrap_or(Seen { begun: now, records: 0, rows: 0 });
-        round.seen.insert(id.to_owned(), seen);
+        round.seen.insert(name.to_owned(), seen);
         if seen.is_due(records, now, age_max) {
-            let contents = self.snapshots.write(id, tree, now).await?;
-            round.seen.insert(id.to_owned(), Seen::of(&contents));
+            let contents = self.snapshots.write(name, tree, now).await?;
+            round.seen.insert(name.to_owned(), Seen::of(&contents));
         }
         Ok(())
     }
+}
+
+/// Whether anything of a stream lies in the object store.
+fn is_stored(stream: &Stream) -> bool {
+    let sinks = &stream.definition.sinks;
+    sinks.archive || sinks.index
 }

@@ -141,7 +141,7 @@ async fn the_token_stands_before_grpc_too() {
     let doors = Doors::open().await.with_stream(json!({"partitions": 1})).await;
     let router =
         axum::Router::new().route_service("/headwater.v1.Ingest/{*method}", doors.ingest.grpc_ingest());
-    let router = crate::auth::layer(router, doors.guard("s3cret"));
+    let router = crate::auth::Guarded::new(router, doors.guard("s3cret")).into_router();
     let status = IngestClient::new(router.clone()).append(batch("flights", &["{}"])).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
     let with_token = |mut request: tonic::Request<()>| {

@@ -102,7 +102,7 @@ impl Tracking {
         Ok(Arc::new(Self { ingest, is_open }))
     }
 
-    /// The HTTP doors, for an [`auth::layer`](crate::auth::layer) that leaves refusing to them.
+    /// The HTTP doors, for a [`Guard`](crate::auth::Guard) that leaves refusing to them.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/track", post(track))

@@ -92,7 +92,7 @@ impl UserPool {
         Ok(Arc::new(door))
     }
 
-    /// The HTTP door below `prefix`, for an [`auth::layer`](crate::auth::layer) that leaves refusing to it.
+    /// The HTTP door below `prefix`, for a [`Guard`](crate::auth::Guard) that leaves refusing to it.
     pub fn router(self: &Arc<Self>, prefix: &str) -> Router {
         let paths = ["/{pool}/.well-known/jwks.json", "/{pool}/.well-known/openid-configuration"];
         let [keys_at, discovery_at] = paths.map(|path| format!("{prefix}{path}"));

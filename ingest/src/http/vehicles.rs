@@ -97,7 +97,7 @@ impl Vehicles {
         Ok(Arc::new(vehicles))
     }
 
-    /// The HTTP door, for an [`auth::layer`](crate::auth::layer) that leaves refusing to it.
+    /// The HTTP door, for a [`Guard`](crate::auth::Guard) that leaves refusing to it.
     pub fn router(self: &Arc<Self>) -> Router {
         Router::new().route("/post-gps", post(post_gps)).with_state(self.clone())
     }
